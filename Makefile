@@ -1,0 +1,45 @@
+# What one does with a clone. Needs Python 3.11 or later with venv; everything else is installed into .venv and .cache.
+
+PYTHON ?= python3
+ARGS =
+CLIENTS = mcp1 mcp2 fastmcp4
+BIN = .venv/bin
+export UV_SYSTEM_CERTS = 1
+export UV_PYTHON_DOWNLOADS = never
+
+.PHONY: help demo test lint fmt lock clean python venv clients
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+demo: python  ## the whole loop on this machine, told in the terminal
+	@$(PYTHON) requirements/install.py demo
+	@$(BIN)/arrowslit demo $(ARGS)
+
+test: venv clients  ## every test; ARGS="tests/relay -k tenant" for some
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: venv  ## format, rules, types, and who may import whom
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: venv  ## put everything into the one format, and repair what can be repaired
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+lock: python  ## resolve all versions anew; nothing else does
+	@$(PYTHON) requirements/lock.py
+
+clean:  ## remove what make has made
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+python:
+	@command -v "$(PYTHON)" >/dev/null && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "arrowslit needs Python 3.11 or later as $(PYTHON); name another: make PYTHON=/path/to/python3" >&2; exit 1; }
+
+venv: python
+	@$(PYTHON) requirements/install.py dev
+
+clients: python

@@ -1,0 +1,41 @@
+"""Resolve the versions of everything anew and write them, with hashes and without any host's name, beside this file.
+
+`make lock` runs it. The files are good for every Python that `pyproject.toml` allows, on Linux and macOS.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import install
+
+CLIENTS = install.ROOT / "tests" / "clients"
+ALWAYS = ("--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--quiet", "--upgrade")
+PROJECT = "pyproject.toml"
+DEV = "requirements/dev.txt"
+
+
+def main() -> None:
+    """Write all files. `dev.txt` is the largest set; the others are held to its versions."""
+    compile_to(Path("requirements/uv.txt"), "requirements/uv.in", "--no-annotate")
+    compile_to(Path(DEV), PROJECT, "--extra", "demo", "--group", "build", "--group", "dev")
+    compile_to(Path("requirements/run.txt"), PROJECT, "--group", "build", "-c", DEV, "--no-annotate")
+    compile_to(Path("requirements/demo.txt"), PROJECT, "--extra", "demo", "--group", "build", "-c", DEV, "--no-annotate")
+    for source in sorted(CLIENTS.glob("*.in")):
+        compile_to(source.with_suffix(".txt"), os.path.relpath(source, install.ROOT), "--no-annotate")
+
+
+def compile_to(target: Path, *arguments: str) -> None:
+    """Let uv write `target`; raises `CalledProcessError` when it cannot."""
+    target = install.ROOT / target
+    print(f"resolving {os.path.relpath(target, install.ROOT)}", flush=True)
+    target.unlink(missing_ok=True)
+    said = install.environment() | {"UV_CUSTOM_COMPILE_COMMAND": "make lock"}
+    command = [str(install.get_uv()), "pip", "compile", *ALWAYS, "--output-file", str(target), *arguments]
+    subprocess.run(command, cwd=install.ROOT, env=said, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
