@@ -18,7 +18,7 @@ DEV = "requirements/dev.txt"
 
 
 def main() -> None:
-    """Write all files. `dev.txt` is the largest set; the others are held to its versions."""
+    """Write all files. `dev.txt` is the largest set; `run.txt` and `demo.txt` are held to its versions."""
     compile_to(Path("requirements/uv.txt"), "requirements/uv.in", "--no-annotate")
     compile_to(Path(DEV), PROJECT, "--extra", "demo", "--group", "build", "--group", "dev")
     compile_to(Path("requirements/run.txt"), PROJECT, "--group", "build", "-c", DEV, "--no-annotate")
@@ -31,7 +31,6 @@ def compile_to(target: Path, *arguments: str) -> None:
     """Let uv write `target`; raises `CalledProcessError` when it cannot."""
     target = install.ROOT / target
     print(f"resolving {os.path.relpath(target, install.ROOT)}", flush=True)
-    target.unlink(missing_ok=True)
     said = install.environment() | {"UV_CUSTOM_COMPILE_COMMAND": "make lock"}
     command = [str(install.get_uv()), "pip", "compile", *ALWAYS, "--output-file", str(target), *arguments]
     subprocess.run(command, cwd=install.ROOT, env=said, check=True, stdout=subprocess.DEVNULL)
