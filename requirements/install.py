@@ -33,7 +33,9 @@ HELD_BY = {"run": ("dev", "demo", "run"), "demo": ("dev", "demo"), "dev": ("dev"
 
 NO_VENV = "this Python cannot make virtual environments (on Debian and Ubuntu: apt-get install python3-venv)"
 NO_PACKAGES = "the packages could not be installed (the first run needs the network; HTTPS_PROXY is honoured):"
-NOT_OURS = "no permission to write {}: run make as the user who owns this folder, or remove what another user left there"
+NOT_OURS = (
+    "no permission to write {}: run make as the user who owns this folder, or remove what another user left there"
+)
 
 
 class Failed(Exception):
@@ -95,11 +97,12 @@ def install(*arguments: str, into: Path = VENV) -> None:
     """Let uv, else pip, install `arguments`; both know the same flags."""
     uv = get_uv()
     python = str(into / "bin" / "python")
-    try:
-        if uv is not None:
-            return run(str(uv), "pip", "install", "--python", python, *arguments)
-    except Failed:
-        print("uv did not succeed, trying pip", flush=True)
+    if uv is not None:
+        try:
+            run(str(uv), "pip", "install", "--python", python, *arguments)
+            return
+        except Failed:
+            print("uv did not succeed, trying pip", flush=True)
     run(str(BOOT / "bin" / "python"), "-m", "pip", "--python", python, "install", *arguments)
 
 

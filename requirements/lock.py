@@ -22,7 +22,9 @@ def main() -> None:
     compile_to(Path("requirements/uv.txt"), "requirements/uv.in", "--no-annotate")
     compile_to(Path(DEV), PROJECT, "--extra", "demo", "--group", "build", "--group", "dev")
     compile_to(Path("requirements/run.txt"), PROJECT, "--group", "build", "-c", DEV, "--no-annotate")
-    compile_to(Path("requirements/demo.txt"), PROJECT, "--extra", "demo", "--group", "build", "-c", DEV, "--no-annotate")
+    compile_to(
+        Path("requirements/demo.txt"), PROJECT, "--extra", "demo", "--group", "build", "-c", DEV, "--no-annotate"
+    )
     for source in sorted(CLIENTS.glob("*.in")):
         compile_to(source.with_suffix(".txt"), os.path.relpath(source, install.ROOT), "--no-annotate")
 
