@@ -1,0 +1,1 @@
+"""The private side: dials out, asks the ceiling, runs or reaches MCP servers."""

@@ -1,0 +1,1 @@
+"""What a connector offers: MCP servers, each behind the one port `target.Target`."""

@@ -1,0 +1,96 @@
+"""Port Target: any MCP server, seen as one Streamable HTTP endpoint that answers one exchange at a time, piece by
+piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, Self
+
+from arrowslit.tunnel import Headers
+
+
+class Cancel(StrEnum):
+    """Why an exchange is given up while it runs."""
+
+    DEADLINE = "deadline"  # the server should be told to stop
+    CALLER_LEFT = "caller_left"  # in the legacy era a disconnect is not a cancel
+    LINK_LOST = "link_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request for the target: `POST`, `GET` or `DELETE`, lower-case header names, the whole body.
+
+    Of the caller's headers only those that MCP knows are here (accept, content-type, last-event-id, mcp-*, trace
+    context); never a credential, a host or an origin.
+    """
+
+    method: str
+    headers: Headers
+    body: bytes
+    call_id: str
+
+    def header(self, name: str) -> str | None:
+        """The value of a header (lower-case name), None if absent."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class Reply(Protocol):
+    """Where a target's answer goes. `piece` returns at once; `drain` waits while the other side is slow."""
+
+    cancel: Cancel | None
+    """Set just before the exchange's task is cancelled."""
+
+    def dispatched(self) -> None:
+        """The target may have seen the request from here on. Called right before the first byte goes to it."""
+        ...
+
+    def head(self, status: int, headers: Headers) -> None:
+        """The response head, once."""
+        ...
+
+    def piece(self, data: bytes) -> None:
+        """A piece of the response body, in order."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until what was written may be followed by more."""
+        ...
+
+
+class NotStarted(Exception):
+    """The request was never handed to the target: safe to try again. The text is for the log and for `status`."""
+
+
+class Lost(Exception):
+    """The request was handed over, and the target died or the connection to it broke: nobody knows what it did."""
+
+
+class TooLarge(Exception):
+    """The target's answer passed the limit."""
+
+
+class Target(Protocol):
+    """An MCP server. Entering it makes it ready or raises Error `target_invalid` or `target_failed`; leaving it stops
+    it."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def exchange(self, request: Request, reply: Reply) -> None:
+        """Hand the request over and pass the answer on as it comes; return when the body is complete.
+
+        Raises NotStarted, Lost or TooLarge. When its task is cancelled it lets go of the target as `reply.cancel` asks,
+        within two seconds, and raises CancelledError.
+        """
+        ...
+
+    def state(self) -> Mapping[str, object]:
+        """Facts for `status` and `/readyz`: at least `ready` (bool) and `detail` (a sentence or None)."""
+        ...

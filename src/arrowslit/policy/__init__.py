@@ -1,0 +1,1 @@
+"""PURE: facts in, Allow or Deny out."""

@@ -1,0 +1,507 @@
+"""Peer: one end of a link without its I/O. Bytes in, events out; commands in, bytes out. Both ends are this class."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from arrowslit.protocol import events as ev
+from arrowslit.protocol.credit import LINK_RESERVE, LINK_WINDOW, STREAM_WINDOW, ReceiveWindow
+from arrowslit.protocol.frames import LINK, MAX_PAYLOAD, Decoder, Flag, Frame, Kind, ProtocolError, encode
+from arrowslit.protocol.state import LINK as LINK_TABLE
+from arrowslit.protocol.state import REPLY, REQUEST, Ending, LinkState, Reply, Request, Role, Step
+
+SMALL = 8 * 1024
+"""A piece up to this many bytes goes ahead of large bodies, if its own stream has nothing queued before it."""
+BULK_PER_FLUSH = 2
+"""Full frames of large bodies in one flush: more of them makes small calls wait, fewer costs throughput."""
+
+_LINK_KINDS = frozenset(kind for kind in Kind if kind < Kind.OPEN)
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+
+
+MESSAGE = 512 * 1024
+"""Small frames of one flush, in bytes: with the large ones it stays well below the 1 MiB of a WebSocket message."""
+
+
+class ResetWords(msgspec.Struct, frozen=True):
+    """The payload of RESET."""
+
+    ending: Ending
+    code: str = ""
+    detail: str = ""
+
+
+_encode_reset = msgspec.json.Encoder().encode
+_decode_reset = msgspec.json.Decoder(ResetWords).decode
+
+
+class _Stream:
+    """What a peer remembers of one stream."""
+
+    __slots__ = ("credit", "end_queued", "queue", "queued", "reply", "request", "waiting", "window")
+
+    def __init__(self) -> None:
+        self.request = Request.BODY
+        self.reply = Reply.WAITING
+        self.credit = STREAM_WINDOW
+        self.window = ReceiveWindow()
+        self.queue: deque[bytes] = deque()
+        self.queued = 0
+        self.end_queued = False
+        self.waiting = False  # stands in the line of large bodies
+
+
+class Peer:
+    """One end of a link.
+
+    `receive` raises ProtocolError, and nothing else, for whatever the other side may send; the link is closed then.
+    Commands raise RuntimeError when the table does not permit them: that is a defect of this side.
+    """
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.state = LinkState.GREETING
+        self.round_trip: float | None = None
+        self.draining = False  # the other side said so
+        self._said_hello = False
+        self._decoder = Decoder()
+        self._streams: dict[int, _Stream] = {}
+        self._last_stream = 0
+        self._urgent: list[bytes] = []  # control
+        self._small: list[bytes] = []
+        self._bulk: deque[int] = deque()  # streams with a queue and credit, in turn
+        self._ready: list[ev.Event] = []
+        self._link_credit = LINK_WINDOW
+        self._link_due = 0
+        self._link_left = LINK_WINDOW
+        self._pings: dict[int, float] = {}
+        self._ping_count = 0
+
+    # ---------------------------------------------------------------- the link
+
+    @property
+    def unanswered_pings(self) -> int:
+        """How many pings are still without their pong."""
+        return len(self._pings)
+
+    @property
+    def streams(self) -> int:
+        """How many streams are alive."""
+        return len(self._streams)
+
+    def hello(self, payload: bytes) -> None:
+        """Say the first words (an Offer or a Hello)."""
+        expected = LinkState.GREETING if self.role is Role.RELAY else LinkState.GREETED
+        if self.state is not expected or self._said_hello:
+            raise RuntimeError(f"hello in state {self.state}")
+        self._said_hello = True
+        self._urgent.append(encode(Kind.HELLO, LINK, payload))
+
+    def welcome(self, payload: bytes) -> None:
+        """Relay: open the link."""
+        self._decide(Kind.WELCOME, payload, LinkState.OPEN)
+
+    def refuse(self, payload: bytes) -> None:
+        """Relay: there will be no link."""
+        self._decide(Kind.REFUSE, payload, LinkState.CLOSED)
+
+    def _decide(self, kind: Kind, payload: bytes, then: LinkState) -> None:
+        if self.role is not Role.RELAY or self.state not in (LinkState.GREETING, LinkState.GREETED):
+            raise RuntimeError(f"{kind.name} in state {self.state}")
+        if kind is Kind.WELCOME and self.state is LinkState.GREETING:
+            raise RuntimeError("welcome before the connector's hello")
+        self._urgent.append(encode(kind, LINK, payload))
+        self.state = then
+
+    def ping(self, now: float) -> None:
+        """Ask the other side for a sign of life; `now` in monotonic seconds."""
+        self._require_open()
+        self._ping_count += 1
+        self._pings[self._ping_count] = now
+        self._urgent.append(encode(Kind.PING, LINK, _U64.pack(self._ping_count)))
+
+    def drain(self) -> None:
+        """Tell the other side that no new streams will come (relay) or be taken (connector)."""
+        self._require_open()
+        self._urgent.append(encode(Kind.DRAIN, LINK))
+
+    def _require_open(self) -> None:
+        if self.state is not LinkState.OPEN:
+            raise RuntimeError(f"link is {self.state.value}")
+
+    # ---------------------------------------------------------------- streams, outward
+
+    def open(self, head: bytes, body: bytes = b"") -> int:
+        """Relay: open a stream with a complete request; returns its id. `head` is at most one frame long."""
+        self._require_open()
+        if self.role is not Role.RELAY:
+            raise RuntimeError("only the relay opens streams")
+        self._last_stream += 1
+        stream = self._last_stream
+        self._streams[stream] = _Stream()
+        if body:
+            self._small.append(encode(Kind.OPEN, stream, head))
+            self._send(stream, self._streams[stream], body, end=True)
+        else:
+            self._small.append(encode(Kind.OPEN, stream, head, Flag.END))
+        self._step_request(self._streams[stream], Step.END)
+        return stream
+
+    def head(self, stream: int, head: bytes) -> None:
+        """Connector: the response head. `head` is at most one frame long."""
+        self._step_reply(self._own(stream), Step.HEAD)
+        self._small.append(encode(Kind.HEAD, stream, head))
+
+    def data(self, stream: int, data: bytes) -> None:
+        """Connector: a piece of the response body."""
+        if data:
+            own = self._own(stream)
+            self._step_reply(own, Step.DATA)
+            self._send(stream, own, data, end=False)
+
+    def end(self, stream: int) -> None:
+        """Connector: the response is complete. What is queued still goes out, then the end."""
+        own = self._own(stream)
+        self._step_reply(own, Step.END)
+        if own.queue:
+            own.end_queued = True
+        else:
+            self._small.append(encode(Kind.DATA, stream, b"", Flag.END))
+            del self._streams[stream]
+
+    def reset(self, stream: int, ending: Ending, code: str = "", detail: str = "") -> None:
+        """Connector: the stream ends, and not complete. What is queued is dropped."""
+        self._step_reply(self._own(stream), Step.RESET)
+        words = ResetWords(ending, code[:64], detail[:1024])
+        self._small.append(encode(Kind.RESET, stream, _encode_reset(words)))
+        self._forget(stream)
+
+    def cancel(self, stream: int, reason: str) -> None:
+        """Relay: give the stream up. Its StreamEnded is still to come; data that is under way is discarded."""
+        own = self._streams.get(stream)
+        if own is None or own.request is Request.CANCELLED:
+            return
+        self._step_request(own, Step.CANCEL)
+        self._drop_queue(stream, own)
+        self._small.append(encode(Kind.CANCEL, stream, reason.encode()[:64]))
+
+    def consumed(self, stream: int, count: int, now: float) -> None:
+        """The reader took `count` bytes of DATA; grants more when that is due. A stream that is gone is ignored."""
+        own = self._streams.get(stream)
+        if own is None or not count:
+            return
+        grant = own.window.consumed(count, now, self.round_trip)
+        if grant:
+            self._urgent.append(encode(Kind.CREDIT, stream, _U32.pack(grant)))
+
+    def queued(self, stream: int) -> int:
+        """Bytes of this stream that wait for credit or for their turn."""
+        own = self._streams.get(stream)
+        return own.queued if own else 0
+
+    def _own(self, stream: int) -> _Stream:
+        own = self._streams.get(stream)
+        if own is None or self.role is not Role.CONNECTOR:
+            raise RuntimeError(f"no stream {stream} to answer")
+        return own
+
+    def _send(self, stream: int, own: _Stream, data: bytes, *, end: bool) -> None:
+        """Send now what is small and has credit; queue the rest behind its own stream."""
+        size = len(data)
+        if size <= SMALL and not own.queue and own.credit >= size and self._link_credit >= size:
+            own.credit -= size
+            self._link_credit -= size
+            self._small.append(encode(Kind.DATA, stream, data, Flag.END if end else 0))
+            return
+        own.queue.append(data)
+        own.queued += size
+        own.end_queued = end
+        self._line_up(stream, own)
+
+    def _line_up(self, stream: int, own: _Stream) -> None:
+        if own.queue and own.credit and not own.waiting:
+            own.waiting = True
+            self._bulk.append(stream)
+
+    def _drop_queue(self, stream: int, own: _Stream) -> None:
+        own.queue.clear()
+        own.queued = 0
+        own.end_queued = False
+        if own.waiting:
+            self._bulk.remove(stream)
+            own.waiting = False
+
+    def _forget(self, stream: int) -> None:
+        own = self._streams.pop(stream)
+        self._drop_queue(stream, own)
+
+    # ---------------------------------------------------------------- bytes, outward
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether `bytes_to_send` would return any."""
+        return bool(self._urgent or self._small or (self._bulk and self._link_credit > LINK_RESERVE))
+
+    def bytes_to_send(self) -> bytes:
+        """What should leave now, as one message: control frames, small ones, then a little of the large bodies.
+
+        Call again while `has_bytes`, but let the loop turn in between: new small frames then pass the large ones.
+        """
+        out = self._urgent + self._small
+        self._urgent, self._small = [], []
+        if sum(map(len, out)) > MESSAGE:
+            self._small = _cut(out)
+        for _ in range(BULK_PER_FLUSH):
+            if not self._bulk or self._link_credit <= LINK_RESERVE:
+                break
+            out.append(self._next_bulk())
+        return b"".join(out)
+
+    def take_events(self) -> list[ev.Event]:
+        """Events that sending caused (SendReady). Empty most of the time."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _next_bulk(self) -> bytes:
+        stream = self._bulk.popleft()
+        own = self._streams[stream]
+        own.waiting = False
+        room = min(MAX_PAYLOAD, own.credit, self._link_credit - LINK_RESERVE)
+        first = own.queue[0]
+        if len(first) <= room:
+            own.queue.popleft()
+            piece = first
+        else:
+            piece = first[:room]
+            own.queue[0] = first[room:]
+        own.queued -= len(piece)
+        own.credit -= len(piece)
+        self._link_credit -= len(piece)
+        ended = own.end_queued and not own.queue
+        if own.queue:
+            self._line_up(stream, own)
+        elif ended and self.role is Role.CONNECTOR:
+            del self._streams[stream]
+        else:
+            self._ready.append(ev.SendReady(stream))
+        return encode(Kind.DATA, stream, piece, Flag.END if ended else 0)
+
+    # ---------------------------------------------------------------- bytes, inward
+
+    def receive(self, data: bytes | memoryview, now: float) -> list[ev.Event]:
+        """What these bytes mean, in order; `now` in monotonic seconds. Raises ProtocolError."""
+        if self.state is LinkState.CLOSED:
+            raise ProtocolError("after_close", "bytes after the link was closed")
+        out: list[ev.Event] = []
+        try:
+            for frame in self._decoder.feed(data):
+                self._receive(frame, now, out)
+        except ProtocolError:
+            self.state = LinkState.CLOSED
+            raise
+        if self._link_due * 4 >= LINK_WINDOW:
+            self._urgent.append(encode(Kind.CREDIT, LINK, _U32.pack(self._link_due)))
+            self._link_left += self._link_due
+            self._link_due = 0
+        return out
+
+    def _receive(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
+        match frame.kind:
+            case Kind.DATA:
+                self._receive_data(frame, out)
+            case Kind.OPEN:
+                self._receive_open(frame, out)
+            case Kind.HEAD:
+                own = self._theirs(frame, Role.RELAY)
+                if own is not None:
+                    self._receive_head(frame, own, out)
+            case Kind.RESET:
+                own = self._theirs(frame, Role.RELAY)
+                if own is not None:
+                    self._receive_reset(frame, own, out)
+            case Kind.CANCEL:
+                own = self._theirs(frame, Role.CONNECTOR)
+                if own is not None:
+                    self._receive_cancel(frame, own, out)
+            case Kind.CREDIT if frame.stream != LINK:
+                self._receive_stream_credit(frame)
+            case kind if kind in _LINK_KINDS:
+                self._receive_link(Kind(kind), frame, now, out)
+            case _:
+                return  # unknown, and flagged as one that may be skipped (the decoder saw to that)
+
+    def _receive_link(self, kind: Kind, frame: Frame, now: float, out: list[ev.Event]) -> None:
+        then = LINK_TABLE.get((self.role, self.state, kind))
+        if then is None or frame.stream != LINK:
+            raise ProtocolError("kind_unexpected", f"{kind.name} in state {self.state.value}")
+        self.state = then
+        match kind:
+            case Kind.HELLO:
+                out.append(ev.Greeted(frame.payload))
+            case Kind.WELCOME:
+                if not self._said_hello:
+                    raise ProtocolError("kind_unexpected", "WELCOME before this side said hello")
+                out.append(ev.Welcomed(frame.payload))
+            case Kind.REFUSE:
+                out.append(ev.Refused(frame.payload))
+            case Kind.PING:
+                self._urgent.append(encode(Kind.PONG, LINK, frame.payload[:8]))
+            case Kind.PONG:
+                self._receive_pong(frame, now, out)
+            case Kind.CREDIT:
+                self._link_credit += _grant(frame)
+                if self._link_credit > LINK_WINDOW:
+                    raise ProtocolError("frame_malformed", "more link credit than was used")
+            case _:
+                self.draining = True
+                out.append(ev.Draining())
+
+    def _receive_pong(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
+        if len(frame.payload) != _U64.size:
+            raise ProtocolError("frame_malformed", "PONG of the wrong length")
+        (number,) = _U64.unpack(frame.payload)
+        sent = self._pings.get(number)
+        if sent is None:
+            return
+        self._pings = {other: at for other, at in self._pings.items() if other > number}
+        self.round_trip = now - sent
+        out.append(ev.Ponged(self.round_trip))
+
+    def _receive_open(self, frame: Frame, out: list[ev.Event]) -> None:
+        if self.role is not Role.CONNECTOR or self.state is not LinkState.OPEN:
+            raise ProtocolError("kind_unexpected", f"OPEN in state {self.state.value}")
+        if frame.stream <= self._last_stream:
+            raise ProtocolError("stream_reused", f"stream {frame.stream} after {self._last_stream}")
+        self._last_stream = frame.stream
+        own = self._streams[frame.stream] = _Stream()
+        ended = bool(frame.flags & Flag.END)
+        if ended:
+            own.request = Request.ENDED
+        out.append(ev.StreamOpened(frame.stream, frame.payload, ended))
+
+    def _receive_data(self, frame: Frame, out: list[ev.Event]) -> None:
+        size = len(frame.payload)
+        self._link_left -= size
+        self._link_due += size
+        if self._link_left < 0:
+            raise ProtocolError("credit_exceeded", "link")
+        own = self._theirs(frame, None)
+        if own is None:
+            return
+        if not own.window.arrived(size):
+            raise ProtocolError("credit_exceeded", f"stream {frame.stream}")
+        ended = bool(frame.flags & Flag.END)
+        if self.role is Role.RELAY:
+            self._receive_reply_data(frame, own, ended, out)
+            return
+        own.request = _step(REQUEST, own.request, Step.DATA, frame)
+        if size:
+            out.append(ev.DataArrived(frame.stream, frame.payload))
+        if ended:
+            own.request = _step(REQUEST, own.request, Step.END, frame)
+            out.append(ev.RequestEnded(frame.stream))
+
+    def _receive_reply_data(self, frame: Frame, own: _Stream, ended: bool, out: list[ev.Event]) -> None:
+        own.reply = _step(REPLY, own.reply, Step.DATA, frame)
+        if frame.payload and own.request is not Request.CANCELLED:
+            out.append(ev.DataArrived(frame.stream, frame.payload))
+        if ended:
+            own.reply = _step(REPLY, own.reply, Step.END, frame)
+            self._forget(frame.stream)
+            out.append(ev.StreamEnded(frame.stream, Ending.COMPLETE, "", ""))
+
+    def _receive_head(self, frame: Frame, own: _Stream, out: list[ev.Event]) -> None:
+        own.reply = _step(REPLY, own.reply, Step.HEAD, frame)
+        out.append(ev.HeadArrived(frame.stream, frame.payload))
+        if frame.flags & Flag.END:
+            own.reply = _step(REPLY, own.reply, Step.END, frame)
+            self._forget(frame.stream)
+            out.append(ev.StreamEnded(frame.stream, Ending.COMPLETE, "", ""))
+
+    def _receive_reset(self, frame: Frame, own: _Stream, out: list[ev.Event]) -> None:
+        own.reply = _step(REPLY, own.reply, Step.RESET, frame)
+        try:
+            words = _decode_reset(frame.payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError("frame_malformed", f"RESET: {error}") from error
+        if words.ending is Ending.COMPLETE:
+            raise ProtocolError("frame_malformed", "RESET with the ending of END")
+        self._forget(frame.stream)
+        out.append(ev.StreamEnded(frame.stream, words.ending, words.code, words.detail))
+
+    def _receive_cancel(self, frame: Frame, own: _Stream, out: list[ev.Event]) -> None:
+        own.request = _step(REQUEST, own.request, Step.CANCEL, frame)
+        if own.reply is Reply.ENDED:  # the answer was complete and only waited for credit
+            self._forget(frame.stream)
+            self._small.append(encode(Kind.DATA, frame.stream, b"", Flag.END))
+        else:
+            out.append(ev.StreamCancelled(frame.stream, frame.payload.decode("utf-8", "replace")))
+
+    def _receive_stream_credit(self, frame: Frame) -> None:
+        grant = _grant(frame)
+        own = self._theirs(frame, None)
+        if own is None:
+            return
+        own.credit += grant
+        if own.credit > 1 << 31:
+            raise ProtocolError("frame_malformed", "more credit than anybody needs")
+        self._line_up(frame.stream, own)
+
+    def _theirs(self, frame: Frame, receiver: Role | None) -> _Stream | None:
+        """The stream of a frame; None if it is over already (such frames were under way). Raises ProtocolError."""
+        if receiver not in (None, self.role) or self.state is not LinkState.OPEN:
+            raise ProtocolError("kind_unexpected", f"{Kind(frame.kind).name} in state {self.state.value}")
+        own = self._streams.get(frame.stream)
+        if own is None and not LINK < frame.stream <= self._last_stream:
+            raise ProtocolError("stream_unknown", f"stream {frame.stream}")
+        return own
+
+    def _step_request(self, own: _Stream, step: Step) -> None:
+        own.request = _command(REQUEST, own.request, step)
+
+    def _step_reply(self, own: _Stream, step: Step) -> None:
+        own.reply = _command(REPLY, own.reply, step)
+
+
+_Half = TypeVar("_Half", Request, Reply)
+
+
+def _step(table: Mapping[tuple[_Half, Step], _Half], state: _Half, step: Step, frame: Frame) -> _Half:
+    """One step of the other side. Raises ProtocolError where the table has none."""
+    then = table.get((state, step))
+    if then is None:
+        raise ProtocolError("kind_unexpected", f"{step.value} on stream {frame.stream} in state {state.value}")
+    return then
+
+
+def _command(table: Mapping[tuple[_Half, Step], _Half], state: _Half, step: Step) -> _Half:
+    """One step of this side. Raises RuntimeError where the table has none: a defect here."""
+    then = table.get((state, step))
+    if then is None:
+        raise RuntimeError(f"{step.value} in state {state.value}")
+    return then
+
+
+def _cut(frames: list[bytes]) -> list[bytes]:
+    """Shorten `frames` in place to about MESSAGE bytes; returns what was cut off."""
+    size = 0
+    for index, frame in enumerate(frames):
+        size += len(frame)
+        if size > MESSAGE:
+            rest = frames[index + 1 :]
+            del frames[index + 1 :]
+            return rest
+    return []
+
+
+def _grant(frame: Frame) -> int:
+    if len(frame.payload) != _U32.size:
+        raise ProtocolError("frame_malformed", "CREDIT of the wrong length")
+    grant: int = _U32.unpack(frame.payload)[0]
+    return grant
