@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 ARGS =
-CLIENTS = mcp1 mcp2 fastmcp4
 BIN = .venv/bin
 export UV_SYSTEM_CERTS = 1
 export UV_PYTHON_DOWNLOADS = never
@@ -43,3 +42,4 @@ venv: python
 	@$(PYTHON) requirements/install.py dev
 
 clients: python
+	@$(PYTHON) tests/clients/environments.py

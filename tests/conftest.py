@@ -1,0 +1,44 @@
+"""What every test may ask for: third-party client libraries and servers, each in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import programs
+import pytest
+from speaker import Speaker
+
+
+@pytest.fixture(scope="session")
+def mcp1() -> Iterator[Speaker]:
+    """The MCP SDK 1.30: `ClientSession`, handshake era."""
+    with Speaker("mcp1") as speaker:
+        yield speaker
+
+
+@pytest.fixture(scope="session")
+def mcp2() -> Iterator[Speaker]:
+    """The MCP SDK 2.3: `Client`, auto, legacy or modern."""
+    with Speaker("mcp2") as speaker:
+        yield speaker
+
+
+@pytest.fixture(scope="session")
+def fastmcp4() -> Iterator[Speaker]:
+    """FastMCP 4.1: `Client`, auto, legacy or modern."""
+    with Speaker("fastmcp4") as speaker:
+        yield speaker
+
+
+@pytest.fixture(scope="session")
+def canary() -> Iterator[str]:
+    """The URL of `servers/canary.py`; it keeps nothing between calls."""
+    with programs.over_http("canary") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def stock_v1() -> Iterator[str]:
+    """The URL of `servers/stock_v1.py`, a server on the MCP SDK 1.30; it keeps nothing between calls."""
+    with programs.over_http("stock_v1") as url:
+        yield url
