@@ -7,12 +7,13 @@ export UV_SYSTEM_CERTS = 1
 export UV_PYTHON_DOWNLOADS = never
 
 .PHONY: help demo test lint fmt lock clean python venv clients
+.NOTPARALLEL:
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
 demo: python  ## the whole loop on this machine, told in the terminal
-	@$(PYTHON) requirements/install.py demo
+	@"$(PYTHON)" requirements/install.py demo
 	@$(BIN)/arrowslit demo $(ARGS)
 
 test: venv clients  ## every test; ARGS="tests/relay -k tenant" for some
@@ -29,7 +30,7 @@ fmt: venv  ## put everything into the one format, and repair what can be repaire
 	@$(BIN)/ruff check --fix
 
 lock: python  ## resolve all versions anew; nothing else does
-	@$(PYTHON) requirements/lock.py
+	@"$(PYTHON)" requirements/lock.py
 
 clean:  ## remove what make has made
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -39,7 +40,7 @@ python:
 	    echo "arrowslit needs Python 3.11 or later as $(PYTHON); name another: make PYTHON=/path/to/python3" >&2; exit 1; }
 
 venv: python
-	@$(PYTHON) requirements/install.py dev
+	@"$(PYTHON)" requirements/install.py dev
 
 clients: python
-	@$(PYTHON) tests/clients/environments.py
+	@"$(PYTHON)" tests/clients/environments.py
