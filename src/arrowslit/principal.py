@@ -1,16 +1,17 @@
-"""Who is calling, and what was granted: Tenant, Principal, Grant, and the port that looks grants up."""
+"""Who is calling, and what was granted: Tenant, Principal, Grant, ApiKey; the ports Grants, KeyAdmin and Changes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType, Protocol
 
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
-from arrowslit.tunnel import Server
+from arrowslit.tunnel import Registration, Server, TokenRevoked, TunnelArchived, TunnelChanged
 
 Tenant = NewType("Tenant", str)
 """Whose data a call may touch: 1 to 128 characters of A-Z a-z 0-9 . _ : @ -, so that it is safe in every log and
@@ -60,6 +61,11 @@ class Grant:
     tools: frozenset[str] = frozenset()
     effects: Mapping[str, Effect] = field(default_factory=dict)
     deadline: float | None = None
+    everything: bool = False
+
+    def allows(self, tool: str) -> bool:
+        """Whether that tool, spelled exactly so, was granted."""
+        return self.everything or tool in self.tools
 
     def effect(self, tool: str) -> Effect:
         """The declared effect of a tool, `write` when nobody declared one."""
@@ -79,6 +85,89 @@ class Grants(Protocol):
 
     def principal(self, credential: str) -> Principal | None:
         """Who holds this API key now: None for a key that is unknown, revoked, expired, or no API key at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of an API key, without the key. Times are Unix seconds; `last_four` are its last characters."""
+
+    id: str
+    scopes: frozenset[Scope]
+    agents: frozenset[str]
+    tenant: Tenant | None
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    name: str | None = None
+    last_four: str = ""
+
+    def live(self, now: float) -> bool:
+        """Whether it still opens a door."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class KeyAdmin(Protocol):
+    """What an administrator does with API keys and registration tokens. Raises Error `key_not_found`."""
+
+    async def create(
+        self,
+        *,
+        scopes: AbstractSet[Scope],
+        agents: AbstractSet[str] = frozenset(),
+        tenant: Tenant | None = None,
+        expires_at: float | None = None,
+        name: str | None = None,
+    ) -> tuple[ApiKey, str]:
+        """A new API key and its text, which is shown this once. `agents` are ids."""
+        ...
+
+    async def create_registration(
+        self, pattern: str, *, expires_at: float | None = None, name: str | None = None
+    ) -> tuple[Registration, str]:
+        """A new registration token and its text, which is shown this once. Raises Error `validation_error`."""
+        ...
+
+    def read(self, key_id: str) -> ApiKey | Registration:
+        """The key of that id, revoked or not."""
+        ...
+
+    def every(self) -> Sequence[ApiKey | Registration]:
+        """All of them, revoked and expired ones too, newest first."""
+        ...
+
+    def live(self, key_id: str) -> bool:
+        """Whether the API key of that id opens a door now: what a long stream may ask now and then."""
+        ...
+
+    async def revoke(self, key_id: str) -> ApiKey | Registration:
+        """End it now. Again: the same answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRevoked:
+    """The key opens nothing any more: end what its principal (`Principal.id`) has open."""
+
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentChanged:
+    """An agent has a new version, or was archived: look its grants up anew."""
+
+    agent_id: str
+
+
+Change = KeyRevoked | AgentChanged | TunnelArchived | TunnelChanged | TokenRevoked
+"""Something that was granted has been altered or taken back."""
+
+
+class Changes(Protocol):
+    """Where those who hold something open hear that it was taken back."""
+
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """Call `listener` after each change, once it is on disk and every look-up sees it. It returns at once."""
         ...
 
 

@@ -1,0 +1,122 @@
+"""Agent: a model, instructions and the tools it was granted, in versions; the port AgentAdmin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from arrowslit.outcome import Effect
+from arrowslit.principal import Grant
+from arrowslit.tunnel import Server
+
+
+class Permission(StrEnum):
+    """Whether the agent loop asks a person before it calls a tool. A direct MCP client is itself that person."""
+
+    ALWAYS_ALLOW = "always_allow"
+    ALWAYS_ASK = "always_ask"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRule:
+    """What somebody said about one tool of one server. `effect` is the operator's own declaration."""
+
+    name: str
+    enabled: bool
+    permission: Permission = Permission.ALWAYS_ASK
+    effect: Effect = Effect.WRITE
+
+
+@dataclass(frozen=True, slots=True)
+class Toolset:
+    """One server of an agent and the rules for its tools. A tool without a rule is not usable.
+
+    `everything` grants the whole server, for an operator who wants just that. `deadline` is in seconds.
+    """
+
+    server: Server
+    url: str
+    rules: tuple[ToolRule, ...] = ()
+    permission: Permission = Permission.ALWAYS_ASK
+    everything: bool = False
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a version of an agent says. `model` is `{"id": …}` with `speed`, `effort`, `inference_geo` where given."""
+
+    name: str
+    model: Mapping[str, object]
+    description: str | None = None
+    system: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    toolsets: tuple[Toolset, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One version of an agent. Names are for people and may repeat; ids do not. Times are Unix seconds."""
+
+    id: str
+    version: int
+    definition: Definition
+    created_at: float
+    updated_at: float
+    archived_at: float | None = None
+
+    def grants(self) -> Mapping[str, Grant]:
+        """What this version may do, by the name of the server."""
+        return {each.server.name: self._grant(each) for each in self.definition.toolsets}
+
+    def _grant(self, toolset: Toolset) -> Grant:
+        return Grant(
+            agent_id=self.id,
+            agent_name=self.definition.name,
+            agent_version=self.version,
+            server=toolset.server,
+            tools=frozenset(rule.name for rule in toolset.rules if rule.enabled),
+            effects={rule.name: rule.effect for rule in toolset.rules},
+            deadline=toolset.deadline,
+            everything=toolset.everything,
+        )
+
+
+class AgentAdmin(Protocol):
+    """What an administrator does with agents. Raises Error `agent_not_found`, and `archived` where that forbids it."""
+
+    async def create(self, definition: Definition) -> Agent:
+        """A new agent, version 1."""
+        ...
+
+    def read(self, agent_id: str) -> Agent:
+        """Its current version, archived or not."""
+        ...
+
+    def named(self, text: str) -> Agent:
+        """The agent of that id, or the only one of that name that is not archived."""
+        ...
+
+    def every(self) -> Sequence[Agent]:
+        """The current versions of all agents, archived ones too, newest first."""
+        ...
+
+    async def update(
+        self, agent_id: str, revise: Callable[[Definition], Definition], *, version: int | None = None
+    ) -> Agent:
+        """The agent as `revise` makes it of the current version: one version more, unless nothing changed.
+
+        Raises Error `version_conflict` if `version` is given and is not the current one.
+        """
+        ...
+
+    async def archive(self, agent_id: str) -> Agent:
+        """End it for good. Again: the same answer."""
+        ...
+
+    async def versions(self, agent_id: str) -> Sequence[Agent]:
+        """Every version, newest first."""
+        ...
