@@ -5,7 +5,7 @@ The Makefile runs it with the machine's Python (>= 3.11), so it uses the standar
     python3 requirements/install.py demo              the set `demo` and the project itself into .venv
     python3 requirements/install.py --into DIR FILE   what FILE lists into DIR
 
-uv does the work. pip fetches it, hashed too, into `.cache/boot`; where uv cannot work, pip does the same in 10 to 20 s.
+uv does the work. pip fetches it, hashed too, into `.cache/boot`; where uv cannot work, pip does the same in half a minute.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ VENV = ROOT / ".venv"
 
 # Each set and those that contain it, the largest first: `make demo` after `make test` takes nothing away.
 HELD_BY = {"run": ("dev", "demo", "run"), "demo": ("dev", "demo"), "dev": ("dev",)}
+
+HASHED = ("--require-hashes", "--only-binary", ":all:")
+# The build backend is among the hashed requirements.
+PROJECT = ("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
 
 NO_VENV = "this Python cannot make virtual environments (on Debian and Ubuntu: apt-get install python3-venv)"
 NO_PACKAGES = "the packages could not be installed (the first run needs the network; HTTPS_PROXY is honoured):"
@@ -64,63 +68,73 @@ def read_stamp(venv: Path) -> Stamp | None:
     return stamp if (venv / "bin" / "python").exists() else None
 
 
-def install_set(wanted: str) -> None:
-    """Make `.venv` hold the set `wanted` and the project, editable; a larger set that is there stays."""
-    before = read_stamp(VENV)
-    name = before.name if before and before.name in HELD_BY[wanted] else wanted
-    requirements = REQUIREMENTS / f"{name}.txt"
-    stamp = Stamp(name, digest(requirements.read_bytes(), project()))
-    if before == stamp:
-        return
-    fill(VENV, requirements)
-    install("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-    stamp.write(VENV)
+def wish(arguments: list[str]) -> tuple[Path, Path, Stamp]:
+    """What `arguments` ask for: an environment, the file it is filled from, and the stamp it then has.
+
+    A set that contains the one asked for, and is there already, is as good.
+    """
+    match arguments:
+        case ["--into", folder, file]:
+            requirements = Path(file).resolve()
+            return Path(folder).resolve(), requirements, Stamp(requirements.stem, digest(requirements.read_bytes()))
+        case [name] if name in HELD_BY:
+            there = read_stamp(VENV)
+            chosen = there.name if there and there.name in HELD_BY[name] else name
+            requirements = REQUIREMENTS / f"{chosen}.txt"
+            return VENV, requirements, Stamp(chosen, digest(requirements.read_bytes(), project()))
+    raise Failed("usage: install.py run|demo|dev, or install.py --into DIR FILE")
 
 
-def install_into(venv: Path, requirements: Path) -> None:
-    """Make `venv` hold what `requirements` lists."""
-    stamp = Stamp(requirements.stem, digest(requirements.read_bytes()))
-    if read_stamp(venv) == stamp:
-        return
-    fill(venv, requirements)
+def fill(venv: Path, requirements: Path, stamp: Stamp) -> None:
+    """Make `venv` hold exactly what the hashed file lists, and `.venv` the project itself beside it."""
+    print(f"installing {os.path.relpath(requirements, ROOT)} into {os.path.relpath(venv, ROOT)}", flush=True)
+    there = read_stamp(venv)
+    if there is None or (there.python, there.place) != (stamp.python, stamp.place):
+        make_venv(venv, "--without-pip")
+    if not with_uv(venv, requirements):
+        with_pip(venv, requirements)
     stamp.write(venv)
 
 
-def fill(venv: Path, requirements: Path) -> None:
-    """Make `venv` anew and install what the hashed file lists; with uv that costs less than asking what is there."""
-    print(f"installing {os.path.relpath(requirements, ROOT)} into {os.path.relpath(venv, ROOT)}", flush=True)
-    make_venv(venv, "--without-pip")
-    install("--require-hashes", "--only-binary", ":all:", "-r", str(requirements), into=venv)
-
-
-def install(*arguments: str, into: Path = VENV) -> None:
-    """Let uv, else pip, install `arguments`; both know the same flags."""
+def with_uv(venv: Path, requirements: Path) -> bool:
+    """Let uv do it; returns whether it could."""
     uv = get_uv()
-    python = str(into / "bin" / "python")
-    if uv is not None:
-        try:
-            run(str(uv), "pip", "install", "--python", python, *arguments)
-            return
-        except Failed:
-            print("uv did not succeed, trying pip", flush=True)
-    run(str(BOOT / "bin" / "python"), "-m", "pip", "--python", python, "install", *arguments)
+    if uv is None:
+        return False
+    to = ("--python", str(venv / "bin" / "python"))
+    try:
+        run(uv, "pip", "sync", *to, *HASHED, str(requirements))
+        if venv == VENV:
+            run(uv, "pip", "install", *to, *PROJECT)
+    except Failed as failure:
+        print(f"uv could not: {str(failure).splitlines()[-1].strip()}", flush=True)
+        return False
+    return True
 
 
-def get_uv() -> Path | None:
+def with_pip(venv: Path, requirements: Path) -> None:
+    """Let pip do it, which leaves what is there beyond the list; raises `Failed`."""
+    print("trying pip instead, which may take half a minute", flush=True)
+    pip = (str(BOOT / "bin" / "python"), "-m", "pip", "--python", str(venv / "bin" / "python"), "install")
+    run(*pip, *HASHED, "-r", str(requirements))
+    if venv == VENV:
+        run(*pip, *PROJECT)
+
+
+def get_uv() -> str | None:
     """The uv of `requirements/uv.txt`, fetched first if need be; None where it has no wheel for this machine."""
     requirements = REQUIREMENTS / "uv.txt"
     stamp = Stamp("uv", digest(requirements.read_bytes()))
     if read_stamp(BOOT) != stamp:
         make_venv(BOOT)
-        arguments = ("--require-hashes", "--only-binary", ":all:", "-r", str(requirements))
         try:
-            run(str(BOOT / "bin" / "python"), "-m", "pip", "install", *arguments)
+            run(str(BOOT / "bin" / "python"), "-m", "pip", "install", *HASHED, "-r", str(requirements))
         except Failed as failure:
             if "No matching distribution" not in str(failure) or "connection broken" in str(failure):
                 raise
         stamp.write(BOOT)
     uv = BOOT / "bin" / "uv"
-    return uv if uv.exists() else None
+    return str(uv) if uv.exists() else None
 
 
 def make_venv(venv: Path, *flags: str) -> None:
@@ -171,14 +185,13 @@ def one_at_a_time() -> Iterator[None]:
 def main(arguments: list[str]) -> str | None:
     """Do what `arguments` ask; returns what went wrong, as text, or None."""
     try:
+        venv, _, stamp = wish(arguments)
+        if read_stamp(venv) == stamp:
+            return None
         with one_at_a_time():
-            match arguments:
-                case ["--into", venv, requirements]:
-                    install_into(Path(venv).resolve(), Path(requirements).resolve())
-                case [name] if name in HELD_BY:
-                    install_set(name)
-                case _:
-                    return "usage: install.py run|demo|dev, or install.py --into DIR FILE"
+            venv, requirements, stamp = wish(arguments)  # another command may have been here meanwhile
+            if read_stamp(venv) != stamp:
+                fill(venv, requirements, stamp)
     except PermissionError as error:
         return "arrowslit: " + NOT_OURS.format(error.filename)
     except Failed as failure:
