@@ -5,7 +5,7 @@ The Makefile runs it with the machine's Python (>= 3.11), so it uses the standar
     python3 requirements/install.py demo              the set `demo` and the project itself into .venv
     python3 requirements/install.py --into DIR FILE   what FILE lists into DIR
 
-uv does the work. pip fetches it, hashed too, into `.cache/boot`; where uv cannot work, pip does the same in half a minute.
+uv does the work; pip fetches it, hashed too, into `.cache/boot`. Where uv cannot work, pip takes half a minute for it.
 """
 
 from __future__ import annotations
