@@ -3,8 +3,6 @@
 PYTHON ?= python3
 ARGS =
 BIN = .venv/bin
-export UV_SYSTEM_CERTS = 1
-export UV_PYTHON_DOWNLOADS = never
 
 .PHONY: help demo test lint fmt lock clean python venv clients
 .NOTPARALLEL:
