@@ -173,7 +173,7 @@ class Enrolment(Protocol):
 
 
 class TunnelAdmin(Protocol):
-    """What an administrator does with tunnels. Raises Error `tunnel_not_found`, and `archived` where that forbids it."""
+    """What an administrator does with tunnels. Raises Error `tunnel_not_found`, or `archived` where that forbids it."""
 
     async def create(
         self,
