@@ -1,0 +1,42 @@
+"""All of /v1: the resources, and a last word for every other path."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from arrowslit.agents.api.agents import AgentsApi
+from arrowslit.agents.api.keys import KeysApi
+from arrowslit.agents.api.resource import Doorkeeper
+from arrowslit.agents.api.toolsets import Reader
+from arrowslit.agents.api.tunnels import TunnelsApi
+from arrowslit.clock import Clock
+from arrowslit.edge.auth import WrongCredentials
+from arrowslit.ids import RandomBytes
+from arrowslit.principal import Grants, KeyAdmin
+from arrowslit.session import AgentAdmin
+from arrowslit.tunnel import Links, TunnelAdmin
+
+
+def routes(
+    *,
+    grants: Grants,
+    wrong: WrongCredentials,
+    tunnels: TunnelAdmin,
+    agents: AgentAdmin,
+    keys: KeyAdmin,
+    links: Links,
+    clock: Clock,
+    random: RandomBytes,
+    domain: str = "tunnel.localhost",
+) -> list[Route]:
+    """The routes of /v1. Every one of them, the unknown ones too, asks for an administrator's key first.
+
+    `domain` is the tunnel domain; `wrong` counts wrong credentials, best together with the other doors.
+    """
+    keeper = Doorkeeper(grants, wrong, random)
+    return [
+        *TunnelsApi(tunnels, links, random, domain).routes(keeper),
+        *AgentsApi(agents, Reader(tunnels, domain)).routes(keeper),
+        *KeysApi(keys, agents, clock).routes(keeper),
+        keeper.resource("/v1/{rest:path}"),
+    ]

@@ -1,0 +1,166 @@
+"""The shapes of requests to /v1. Where the official API has a shape it is that one; our own fields say so."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from arrowslit.outcome import Effect
+from arrowslit.principal import Scope
+from arrowslit.session import Permission
+from arrowslit.tunnel import KeyBinding
+
+Label = Annotated[str, Meta(min_length=1, max_length=255)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class Strict(Struct, forbid_unknown_fields=True):
+    """A request's object: a field that nobody declared is refused, and so is a value of another type."""
+
+
+class Nothing(Strict):
+    """For requests that say everything by their path."""
+
+
+# ------------------------------------------------------------ tunnels
+
+
+class TunnelBody(Strict):
+    """POST /v1/tunnels. `name`, `tenant_optional` and `key_binding` are ours; without a name one is made up."""
+
+    display_name: Label | None = None
+    name: str | None = None
+    tenant_optional: bool = False
+    key_binding: KeyBinding = KeyBinding.PINNED
+
+
+class RotateBody(Strict):
+    """POST /v1/tunnels/{id}/rotate_token. `grace_seconds` and `revoke` are ours."""
+
+    reason: Annotated[str, Meta(max_length=1000)] | None = None
+    grace_seconds: Annotated[float, Meta(ge=0, le=7 * 86400)] = 0
+    revoke: bool = False
+
+
+class ApproveBody(Strict):
+    """POST /v1/tunnels/{id}/approve, ours. `fingerprint` says which key is meant."""
+
+    fingerprint: str | None = None
+
+
+# ------------------------------------------------------------ keys, ours
+
+
+class KeyBody(Strict):
+    """POST /v1/keys: an API key for `agents` (ids or names), or with `register` a registration token."""
+
+    agents: list[str] = []
+    tenant: str | None = None
+    scopes: list[Scope] | None = None
+    register: str | None = None
+    expires_at: Moment | None = None
+    name: Label | None = None
+
+
+# ------------------------------------------------------------ agents
+
+
+class PolicyBody(Strict):
+    """`{"type": "always_allow" | "always_ask" | "auto"}`."""
+
+    type: Permission
+
+
+class DefaultBody(Strict):
+    """What holds for a tool without an entry of its own."""
+
+    enabled: bool | None = None
+    permission_policy: PolicyBody | None = None
+
+
+class ToolBody(Strict):
+    """One tool. `effect` is ours: what the operator declares about it."""
+
+    name: str
+    enabled: bool | None = None
+    permission_policy: PolicyBody | None = None
+    effect: Effect = Effect.WRITE
+
+
+class ToolsetBody(Strict):
+    """The tools of one server. `allow_everything` and `deadline_ms` are ours."""
+
+    type: Literal["mcp_toolset"]
+    mcp_server_name: str
+    default_config: DefaultBody | None = None
+    configs: Annotated[list[ToolBody], Meta(max_length=256)] = []
+    allow_everything: bool = False
+    deadline_ms: Annotated[int, Meta(ge=1, le=3_600_000)] | None = None
+
+
+class UrlServer(Strict, tag="url"):
+    """A server by its URL."""
+
+    name: str
+    url: Annotated[str, Meta(max_length=2048)]
+
+
+class ListedTool(Strict):
+    """One tool of the short form; `confirm` for one that asks a person first."""
+
+    name: str
+    confirm: bool = False
+
+
+class TunnelServer(Strict, tag="tunnel"):
+    """A server by its tunnel: the short form, ours. Without a name it gets the tunnel's."""
+
+    tunnel_id: str
+    name: str | None = None
+    tool_allowlist: Annotated[list[str | ListedTool], Meta(max_length=256)] | None = None
+
+
+class EffortBody(Strict):
+    """How hard a model works on each call."""
+
+    type: Literal["low", "medium", "high", "xhigh", "max"]
+
+
+class ModelBody(Strict):
+    """The model and how it is used."""
+
+    id: Label
+    effort: EffortBody | Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    speed: Literal["standard", "fast"] | None = None
+    inference_geo: Label | None = None
+
+
+Servers = Annotated[list[UrlServer | TunnelServer], Meta(max_length=20)]
+Tools = Annotated[list[dict[str, object]], Meta(max_length=256)]
+Text = Annotated[str, Meta(max_length=100_000)]
+
+
+class AgentBody(Strict):
+    """POST /v1/agents. `instructions` is the short form of `system`. An absent field differs from a null one."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)] | UnsetType = UNSET
+    model: Label | ModelBody | UnsetType = UNSET
+    description: Annotated[str, Meta(max_length=2048)] | UnsetType | None = UNSET
+    system: Text | UnsetType | None = UNSET
+    instructions: Text | UnsetType | None = UNSET
+    metadata: dict[str, str | None] | UnsetType | None = UNSET
+    mcp_servers: Servers | UnsetType | None = UNSET
+    tools: Tools | UnsetType | None = UNSET
+    # official, and not there yet: refused unless empty
+    skills: object = None
+    multiagent: object = None
+    execution_identity: object = None
+    sandbox: object = None
+
+
+class AgentUpdateBody(AgentBody):
+    """POST /v1/agents/{id}. `version` is the one that was read; without it the update holds whatever came between."""
+
+    version: Annotated[int, Meta(ge=1)] | UnsetType = UNSET

@@ -1,0 +1,204 @@
+"""From `mcp_servers` and `tools` of a request to an agent's toolsets, and back to the official form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from msgspec import UNSET
+
+from arrowslit import ids
+from arrowslit.agents.api.reading import to_shape
+from arrowslit.agents.api.schema import AgentBody, ListedTool, PolicyBody, ToolsetBody, TunnelServer, UrlServer
+from arrowslit.errors import Error
+from arrowslit.outcome import Effect
+from arrowslit.principal import check_tool
+from arrowslit.session import Permission, ToolRule, Toolset
+from arrowslit.tunnel import Server, Tunnel, TunnelAdmin
+
+_SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")  # safe in a path and in a log
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One server as it was asked for. `short` if it needs no mcp_toolset, `listed` if it must not have one as well."""
+
+    toolset: Toolset
+    short: bool = False
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads servers and tools. It knows which tunnels there are: an agent reaches nothing else."""
+
+    tunnels: TunnelAdmin
+    domain: str
+
+    def toolsets(self, body: AgentBody, before: Sequence[Toolset]) -> tuple[Toolset, ...]:
+        """The toolsets that a body asks for; what it does not mention stays as it was `before`.
+
+        Raises Error `validation_error` (each server has exactly one toolset, and each toolset a server),
+        `url_not_tunnelled`, `tunnel_not_found`, `archived`, `not_supported`, `wildcard_not_allowed` or `unknown_field`.
+        """
+        if body.mcp_servers is UNSET:
+            servers = [_Asked(Toolset(each.server, each.url)) for each in before]
+        else:
+            servers = [self._server(each) for each in body.mcp_servers or []]
+        if body.tools is UNSET:
+            listed = {asked.toolset.server.name for asked in servers if asked.listed}
+            bodies = [_tool(show_toolset(each)) for each in before if each.server.name not in listed]
+        else:
+            bodies = [_tool(each) for each in body.tools or []]
+        return _join(servers, bodies)
+
+    def _server(self, body: UrlServer | TunnelServer) -> _Asked:
+        if isinstance(body, UrlServer):
+            tunnel, host = self._tunnel_of(body.url)
+            return _Asked(Toolset(Server(_server_name(body.name), tunnel.id), f"https://{host}/mcp"))
+        tunnel = self._usable(body.tunnel_id)
+        server = Server(_server_name(tunnel.name if body.name is None else body.name), tunnel.id)
+        rules = tuple(_listed(each) for each in body.tool_allowlist or [])
+        toolset = Toolset(server, f"https://{tunnel.name}.{self.domain}/mcp", _unique(rules))
+        return _Asked(toolset, short=True, listed=body.tool_allowlist is not None)
+
+    def _tunnel_of(self, url: str) -> tuple[Tunnel, str]:
+        """The tunnel that a URL leads through, and its host: `NAME.domain`, or `TARGET.NAME.domain`."""
+        refused = Error(
+            "url_not_tunnelled",
+            "the URL of a server leads through none of the tunnels",
+            hint=f"write https://TUNNEL.{self.domain}/mcp; the tunnels: arrowslit tunnel list",
+        )
+        try:
+            parts = urlsplit(url)
+            host, plain = parts.hostname or "", parts.port is None and "@" not in parts.netloc
+        except ValueError as error:
+            raise refused from error
+        inside = host.endswith(f".{self.domain}") and parts.scheme == "https" and plain
+        if not inside or parts.path not in ("/mcp", "/mcp/") or parts.query or parts.fragment:
+            raise refused
+        target, _, name = host.removesuffix(f".{self.domain}").rpartition(".")
+        try:
+            if target:
+                ids.check_name(target)
+            return self._usable(ids.tunnel_id(name)), host
+        except Error as error:
+            raise refused from error
+
+    def _usable(self, tunnel_id: str) -> Tunnel:
+        tunnel = self.tunnels.read(tunnel_id)
+        if tunnel.archived_at is not None:
+            raise Error("archived", "the tunnel of a server is archived, which is for good", hint="name another tunnel")
+        return tunnel
+
+
+def show_server(toolset: Toolset) -> Mapping[str, object]:
+    """One entry of `mcp_servers`."""
+    return {"type": "url", "name": toolset.server.name, "url": toolset.url}
+
+
+def show_toolset(toolset: Toolset) -> Mapping[str, object]:
+    """One `mcp_toolset` of `tools`, every default filled in; of our fields only those that say something."""
+    shown: dict[str, object] = {
+        "type": "mcp_toolset",
+        "mcp_server_name": toolset.server.name,
+        "default_config": {
+            "enabled": toolset.everything,
+            "permission_policy": {"type": toolset.permission.value},
+        },
+        "configs": [_show_rule(rule) for rule in toolset.rules],
+    }
+    if toolset.everything:
+        shown["allow_everything"] = True
+    if toolset.deadline is not None:
+        shown["deadline_ms"] = round(toolset.deadline * 1000)
+    return shown
+
+
+def _show_rule(rule: ToolRule) -> Mapping[str, object]:
+    shown = {"name": rule.name, "enabled": rule.enabled, "permission_policy": {"type": rule.permission.value}}
+    return shown if rule.effect is Effect.WRITE else {**shown, "effect": rule.effect.value}
+
+
+def _join(servers: Sequence[_Asked], tools: Sequence[ToolsetBody]) -> tuple[Toolset, ...]:
+    """Each server with the toolset that speaks of it."""
+    names = [asked.toolset.server.name for asked in servers]
+    bodies = {body.mcp_server_name: body for body in tools}
+    if len(set(names)) != len(names) or len(bodies) != len(tools):
+        raise Error("validation_error", "two servers, or two toolsets, have the same name")
+    if not bodies.keys() <= set(names):
+        raise Error("validation_error", "an mcp_toolset names a server that is not in mcp_servers")
+    return tuple(_filled(asked, bodies.get(asked.toolset.server.name)) for asked in servers)
+
+
+def _filled(asked: _Asked, body: ToolsetBody | None) -> Toolset:
+    if body is None:
+        if not asked.short:
+            raise Error(
+                "validation_error",
+                "a server has no mcp_toolset in tools, so none of its tools could be used",
+                hint='add {"type": "mcp_toolset", "mcp_server_name": …, "configs": [{"name": …, "enabled": true}]}',
+            )
+        return asked.toolset
+    if asked.listed:
+        raise Error("validation_error", "a server has both a tool_allowlist and an mcp_toolset", hint="use one of them")
+    default = body.default_config
+    everything = body.allow_everything
+    if default is not None and default.enabled and not everything:
+        raise Error(
+            "wildcard_not_allowed",
+            "a tunnelled server is not enabled as a whole by default",
+            hint='list the tools in configs with "enabled": true, one by one',
+        )
+    policy = _policy(None if default is None else default.permission_policy, Permission.ALWAYS_ASK)
+    rules = tuple(
+        ToolRule(
+            check_tool(tool.name),
+            everything if tool.enabled is None else tool.enabled,
+            _policy(tool.permission_policy, policy),
+            tool.effect,
+        )
+        for tool in body.configs
+    )
+    if everything and not all(rule.enabled for rule in rules):
+        raise Error("validation_error", "a tool is disabled where everything is allowed", hint="list the tools instead")
+    deadline = None if body.deadline_ms is None else body.deadline_ms / 1000
+    return replace(asked.toolset, rules=_unique(rules), permission=policy, everything=everything, deadline=deadline)
+
+
+def _tool(body: Mapping[str, object]) -> ToolsetBody:
+    if isinstance(body.get("type"), str) and body["type"] != "mcp_toolset":
+        raise Error(
+            "not_supported",
+            "only tools of the type mcp_toolset are supported so far",
+            hint="built-in toolsets and custom tools come with a later version",
+        )
+    return to_shape(body, ToolsetBody)
+
+
+def _listed(tool: str | ListedTool) -> ToolRule:
+    if isinstance(tool, str):
+        return ToolRule(check_tool(tool), True, Permission.ALWAYS_ALLOW)
+    return ToolRule(check_tool(tool.name), True, Permission.ALWAYS_ASK if tool.confirm else Permission.ALWAYS_ALLOW)
+
+
+def _unique(rules: tuple[ToolRule, ...]) -> tuple[ToolRule, ...]:
+    if len({rule.name for rule in rules}) != len(rules):
+        raise Error("validation_error", "a tool is named twice", hint="name each tool once")
+    return rules
+
+
+def _policy(body: PolicyBody | None, default: Permission) -> Permission:
+    return default if body is None else body.type
+
+
+def _server_name(name: str) -> str:
+    if not _SERVER_NAME.fullmatch(name):
+        raise Error(
+            "validation_error",
+            f"{name!r} is not a valid server name",
+            hint="a server name has 1 to 255 characters of A-Z a-z 0-9 . _ - and starts with a letter or a digit",
+        )
+    return name
