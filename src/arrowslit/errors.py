@@ -53,6 +53,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "outcome_unknown": Code(Outcome.OUTCOME_UNKNOWN, 5002, 200, 504, exit=3),
         "timeout": Code(Outcome.TIMEOUT, 5003, 200, 504, retryable=True),
         "result_too_large": Code(Outcome.RESULT, 5004, 200, 502),
+        "redirect_refused": Code(Outcome.RESULT, 5005, 200, 502),
+        "list_unreadable": Code(Outcome.RESULT, 5005, 200, 502),
         # messages that could be read in more than one way, or in none
         "parse_error": _refused(PARSE_ERROR, 400),
         "encoding_invalid": _refused(PARSE_ERROR, 400),

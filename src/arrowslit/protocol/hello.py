@@ -9,8 +9,9 @@ features, so that nothing of it can be replayed, dropped or exchanged by a middl
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -113,25 +114,26 @@ def agree(
     return max(common), sorted(features & set(offer.features))
 
 
-def transcript(
-    speaker: str,
-    *,
-    offer_nonce: bytes,
-    hello_nonce: bytes,
-    tunnel: str,
-    certificate: bytes | None,
-    version: int,
-    features: Iterable[str],
-) -> bytes:
-    """The bytes that `speaker` ("relay" or "connector") signs. Every field is preceded by its length (32 bits)."""
-    fields = (
-        b"arrowslit/hello/1",
-        speaker.encode(),
-        offer_nonce,
-        hello_nonce,
-        tunnel.encode(),
-        certificate or b"",
-        str(version).encode(),
-        ",".join(sorted(features)).encode(),
-    )
-    return b"".join(struct.pack(">I", len(field)) + field for field in fields)
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What both ends have said by the time they sign it."""
+
+    offer_nonce: bytes
+    hello_nonce: bytes
+    tunnel: str
+    version: int
+    features: Sequence[str]
+
+    def signed_by(self, speaker: Literal["relay", "connector"], certificate: bytes | None) -> bytes:
+        """The bytes that `speaker` signs: every field preceded by its length (32 bits)."""
+        fields = (
+            b"arrowslit/hello/1",
+            speaker.encode(),
+            self.offer_nonce,
+            self.hello_nonce,
+            self.tunnel.encode(),
+            certificate or b"",
+            str(self.version).encode(),
+            ",".join(sorted(self.features)).encode(),
+        )
+        return b"".join(struct.pack(">I", len(field)) + field for field in fields)

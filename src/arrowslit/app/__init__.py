@@ -1,0 +1,1 @@
+"""The only place that sees all parts: configuration, plain constructor calls, listening and stopping."""

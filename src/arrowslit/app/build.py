@@ -1,0 +1,310 @@
+"""The wiring: every part is made here by a plain constructor call, and handed the ports that it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from arrowslit import __version__
+from arrowslit.agents.api.routes import routes
+from arrowslit.app import state
+from arrowslit.app.config import ConnectConfig, RelayConfig
+from arrowslit.clock import Clock, SystemClock
+from arrowslit.connector.dial import Dialled, Dialler
+from arrowslit.connector.dial import Identity as ConnectorIdentity
+from arrowslit.connector.serve import Server
+from arrowslit.connector.targets.address import read_endpoint, read_place
+from arrowslit.connector.targets.facade import Facade
+from arrowslit.connector.targets.http import HttpTarget
+from arrowslit.connector.targets.stdio import Stdio, read_command
+from arrowslit.connector.targets.target import Target
+from arrowslit.credential import RootKey
+from arrowslit.edge import guard
+from arrowslit.edge.auth import WrongCredentials
+from arrowslit.edge.door import Gate, Upgrade
+from arrowslit.errors import Error
+from arrowslit.ids import RandomBytes
+from arrowslit.ledger.disk import FileDisk
+from arrowslit.ledger.writer import Keys, open_ledger
+from arrowslit.link import websocket
+from arrowslit.policy import ceiling as policy
+from arrowslit.principal import Change, KeyRevoked
+from arrowslit.protocol import hello
+from arrowslit.relay.accept import Accept
+from arrowslit.relay.accept import Identity as RelayIdentity
+from arrowslit.relay.admission import Admission, Bounds
+from arrowslit.relay.calls import Calls
+from arrowslit.relay.endpoint import Endpoint
+from arrowslit.relay.hub import Hub
+from arrowslit.relay.records import Denials
+from arrowslit.relay.sessions import Seal
+from arrowslit.store.open import Store
+from arrowslit.tunnel import Headers, TokenRevoked, TunnelArchived
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A relay that is ready to listen: what the door needs, and what has to be told when it stops."""
+
+    app: Starlette
+    gate: Gate
+    hub: Hub
+    endpoint: Endpoint
+    fingerprint: str
+    admin_key_path: Path
+    tasks: asyncio.TaskGroup
+
+
+@asynccontextmanager
+async def relay(
+    config: RelayConfig, clock: Clock | None = None, random: RandomBytes = os.urandom
+) -> AsyncIterator[Relay]:
+    """Everything behind the door of `arrowslit serve`. Raises Error for a state folder or a certificate that is of no
+    use.
+    """
+    clock = clock or SystemClock()
+    config.check()
+    folder = state.folder(config.state)
+    root = RootKey(state.secret(folder / "root.key", random))
+    identity = RelayIdentity(state.signing_key(folder / "relay.key", random), _certificates(config))
+    ledger_keys = Keys(state.signing_key(folder / "ledger.key", random), root.derive("ledger-digest"))
+    disk = FileDisk(folder / "ledger", folder / "ledger.head")
+    url = config.database or f"sqlite:///{folder / 'arrowslit.db'}"
+    async with (
+        open_ledger(disk, ledger_keys, clock, sync=config.ledger_sync) as ledger,
+        Store.open(url, root=root, clock=clock, random=random) as store,
+        asyncio.TaskGroup() as tasks,
+    ):
+        hub = Hub(clock)
+        wrong = WrongCredentials(clock)
+        async with Calls(
+            grants=store.grants,
+            tunnels=store.grants,
+            hub=hub,
+            ledger=ledger,
+            admission=Admission(Bounds()),
+            seal=Seal(root.derive("session-seal")),
+            denials=Denials(),
+            clock=clock,
+            random=random,
+        ) as calls:
+            endpoint = Endpoint(calls, store.grants, wrong, store.keys.live, clock)
+            accept = Accept(hub, store.tunnels, identity, clock, random)
+            store.on_change(lambda change: _obey(change, hub, endpoint))
+            expiry = tasks.create_task(endpoint.watch_expiry())
+            fingerprint = hashlib.sha256(identity.key.public_key().public_bytes_raw()).hexdigest()
+            v1 = routes(
+                grants=store.grants,
+                wrong=wrong,
+                tunnels=store.tunnels,
+                agents=store.agents,
+                keys=store.keys,
+                links=hub,
+                clock=clock,
+                random=random,
+                domain=config.tunnel_domain,
+                relay_fingerprint=fingerprint,
+            )
+            yield Relay(
+                app=Starlette(routes=[*_health(hub), *v1]),
+                gate=Gate(endpoint.serve, _admission(accept, wrong, tasks), _rules(config)),
+                hub=hub,
+                endpoint=endpoint,
+                fingerprint=fingerprint,
+                admin_key_path=await _admin_key(store, folder),
+                tasks=tasks,
+            )
+            hub.close()
+            expiry.cancel()
+
+
+def _obey(change: Change, hub: Hub, endpoint: Endpoint) -> None:
+    """What was revoked is cut at once (P11)."""
+    match change:
+        case KeyRevoked():
+            endpoint.cut(change.key_id)
+        case TunnelArchived():
+            hub.cut(change.tunnel_id, "the tunnel was archived")
+        case TokenRevoked():
+            hub.cut(change.tunnel_id, "the tunnel's token was revoked")
+        case _:
+            return
+
+
+def _admission(accept: Accept, wrong: WrongCredentials, tasks: asyncio.TaskGroup) -> Callable[[Headers, str], Upgrade]:
+    """What the door asks when a connector dials in."""
+
+    def admit(headers: Headers, address: str) -> Upgrade:
+        token = next((value for name, value in headers if name == "authorization"), "")
+        try:
+            entitled = accept.authenticate(token.removeprefix("Bearer ").strip())
+        except Error:
+            if token:
+                wrong.count(address)
+            raise
+
+        def take_over(transport: asyncio.Transport, key: bytes) -> None:
+            pipe = websocket.accept(transport, key)
+            tasks.create_task(accept.serve(pipe, entitled))
+
+        return take_over
+
+    return admit
+
+
+def _rules(config: RelayConfig) -> guard.Rules:
+    suffix = f".{config.tunnel_domain}".encode()
+    if config.listen.is_loopback and not config.proxies:
+        return guard.Rules(suffixes=(suffix,))
+    return guard.Rules(hosts=None, suffixes=(suffix,), proxies=config.proxies)
+
+
+def _health(hub: Hub) -> list[Route]:
+    async def healthz(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    async def readyz(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "streams": hub.streams})
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+async def _admin_key(store: Store, folder: Path) -> Path:
+    """Write the first administrator's key where its owner finds it."""
+    path = folder / "admin.key"
+    held = path.read_text().strip() if path.exists() else None
+    made = await store.ensure_admin_key(held)
+    if made is not None:
+        state.write(path, made + "\n")
+    return path
+
+
+def _certificates(config: RelayConfig) -> frozenset[bytes]:
+    """SHA-256 of the certificates that connectors may see: ours, and that of whatever ends TLS before us."""
+    return frozenset(_certificate(path) for path in (config.tls_cert, config.public_cert) if path is not None)
+
+
+def _certificate(path: Path) -> bytes:
+    try:
+        leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    except (OSError, ValueError, IndexError) as error:
+        raise Error("state_unusable", f"{path} holds no certificate: {error}", hint="give a PEM file") from error
+    return hashlib.sha256(leaf.public_bytes(Encoding.DER)).digest()
+
+
+# ---------------------------------------------------------------- the private side
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """A connector that is ready to dial."""
+
+    dialler: Dialler
+    target: Target
+    server: Server
+    ceiling: policy.Ceiling
+
+
+@asynccontextmanager
+async def connector(
+    config: ConnectConfig, clock: Clock | None = None, random: RandomBytes = os.urandom
+) -> AsyncIterator[Connector]:
+    """Everything of `arrowslit connect`, its target running. Raises Error for what would not work or not be safe."""
+    clock = clock or SystemClock()
+    config.check()
+    limits = _ceiling(config)
+    folder = state.folder(config.state)
+    token_path = folder / "tunnel.token"
+    token = config.token or (token_path.read_text().strip() if token_path.exists() else None)
+    if token is None:
+        raise Error(
+            "usage",
+            "there is no tunnel token",
+            hint="set ARROWSLIT_TUNNEL_TOKEN to what `arrowslit tunnel create NAME` prints on the relay",
+        )
+    identity = ConnectorIdentity(
+        name=config.name,
+        key=state.signing_key(folder / "connector.key", random),
+        connector=state.secret(folder / "connector.id", random, 8).hex(),
+        instance=random(8).hex(),
+    )
+    held = _Token(token)
+
+    def opened(welcome: hello.Welcome) -> None:
+        if welcome.token is not None:  # registered just now: this token is good for once, that one for always
+            state.write(token_path, welcome.token + "\n")
+            held.text = welcome.token
+
+    async with _target(config, limits, clock, random, state.folder(folder / "sessions")) as target:
+        server = Server(target, limits)
+        dialler = Dialler(
+            identity=identity,
+            dial=_dial(config, held),
+            relay_fingerprint=config.relay.fingerprint,
+            server=server,
+            ceiling=limits,
+            facts={"software": f"arrowslit {__version__}", "ceiling": limits.source.value},
+            clock=clock,
+            random=random,
+            on_open=opened,
+        )
+        yield Connector(dialler, target, server, limits)
+
+
+class _Token:
+    """The token in use: a registration token is replaced by the tunnel's own."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _dial(config: ConnectConfig, token: _Token) -> Callable[[], Awaitable[Dialled]]:
+    tls = ssl.create_default_context() if config.relay.scheme == "https" else None
+    address = websocket.Address(config.relay.websocket, config.proxy, tls)
+
+    async def dial() -> Dialled:
+        pipe = await websocket.connect(address, [("Authorization", f"Bearer {token.text}")])
+        return Dialled(pipe, pipe.certificate)
+
+    return dial
+
+
+def _ceiling(config: ConnectConfig) -> policy.Ceiling:
+    if config.ceiling is None:
+        return policy.of_tools(config.allow) if config.allow else policy.OPEN
+    try:
+        text = config.ceiling.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = f"{config.ceiling} cannot be read: {error}"
+        raise Error("ceiling_invalid", why, hint="nothing was started") from error
+    return policy.parse(text)
+
+
+def _target(config: ConnectConfig, limits: policy.Ceiling, clock: Clock, random: RandomBytes, sessions: Path) -> Target:
+    kind, _, rest = config.target.partition(":")
+    match kind:
+        case "stdio":
+            command = read_command(rest, python=config.python, environment=config.environment, pass_env=config.pass_env)
+            return Facade(Stdio(command), clock=clock, random=random, state=sessions)
+        case "http" | "https":
+            allowed = [read_place(each) for each in sorted(limits.hosts)]
+            return HttpTarget(read_endpoint(config.target), clock, allowed=allowed)
+        case _:
+            raise Error(
+                "target_invalid",
+                f"{config.target!r} is no target",
+                hint="a target is stdio:COMMAND or http://host:port/path",
+            )

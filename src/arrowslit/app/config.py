@@ -1,0 +1,235 @@
+"""Configuration: flags and the environment become values that the rest is built from. Nobody else reads the
+environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from arrowslit.errors import Error
+
+DEFAULT_LISTEN = "127.0.0.1:8420"
+TUNNEL_DOMAIN = "tunnel.localhost"
+
+_FINGERPRINT = re.compile(r"sha256=([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody beyond this machine can reach it."""
+        return is_loopback(self.host)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RelayAddress:
+    """A relay as `ARROWSLIT_RELAY` names it: origin, and the SHA-256 of its key (hex), None where none was given."""
+
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    fingerprint: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """`https://host[:port]`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = self.port == (443 if self.scheme == "https" else 80)
+        return f"{self.scheme}://{host}" + ("" if usual else f":{self.port}")
+
+    @property
+    def websocket(self) -> str:
+        """Where connectors dial."""
+        return "ws" + self.origin.removeprefix("http") + "/connect"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine, so that plain HTTP crosses no network."""
+        return is_loopback(self.host)
+
+    def __str__(self) -> str:
+        return self.origin + (f"#sha256={self.fingerprint}" if self.fingerprint else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayConfig:
+    """What `arrowslit serve` was told."""
+
+    listen: Listen
+    state: Path
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    public_cert: Path | None = None
+    proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    tunnel_domain: str = TUNNEL_DOMAIN
+    database: str | None = None
+    ledger_sync: Literal["soon", "always"] = "soon"
+
+    def check(self) -> None:
+        """Raises Error `insecure_listen` for a listener that others could hear or speak to without TLS."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise Error("usage", "--tls-cert and --tls-key belong together")
+        if not self.listen.is_loopback and self.tls_cert is None and not self.proxies:
+            raise Error(
+                "insecure_listen",
+                f"refusing to listen on {self.listen} without TLS",
+                hint="give --tls-cert and --tls-key, or say with --behind-proxy CIDR where the proxy that ends TLS is",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectConfig:
+    """What `arrowslit connect` was told. `token` is None where one was registered earlier or has to be."""
+
+    target: str
+    name: str
+    relay: RelayAddress
+    token: str | None
+    state: Path
+    allow: tuple[str, ...] = ()
+    ceiling: Path | None = None
+    pass_env: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+    health: Listen | None = None
+    proxy: str | None = None
+
+    def check(self) -> None:
+        """Raises Error for what would be unsafe, or cannot work."""
+        if self.relay.scheme == "http" and not self.relay.is_loopback:
+            raise Error(
+                "insecure_relay",
+                f"refusing to send a token to {self.relay.origin} without TLS",
+                hint="use https:// (the address that `arrowslit tunnel create` prints)",
+            )
+        if not self.relay.is_loopback and self.relay.fingerprint is None:
+            raise Error(
+                "insecure_relay",
+                "the relay's fingerprint is missing",
+                hint="set ARROWSLIT_RELAY to the whole address that `arrowslit tunnel create` prints, with #sha256=…",
+            )
+        if self.health is not None and not self.health.is_loopback:
+            raise Error("insecure_listen", "--health listens on loopback only", hint="use --health 127.0.0.1:9090")
+        if self.allow and self.ceiling:
+            raise Error("usage", "--allow and --ceiling exclude each other", hint="write the tools into the file")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine and nothing else, without asking anybody."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_listen(text: str) -> Listen:
+    """`HOST:PORT`, `[IPV6]:PORT`. Raises Error `usage`."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise Error("usage", f"{text!r} is not HOST:PORT", hint=f"for example {DEFAULT_LISTEN}")
+    return Listen(host, int(port))
+
+
+def parse_relay(text: str) -> RelayAddress:
+    """`https://host[:port][#sha256=HEX]`, plain http for loopback. Raises Error `usage`."""
+    bad = Error(
+        "usage", f"{text!r} is not the address of a relay", hint="it looks like https://relay.example.com#sha256=…"
+    )
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise bad from None
+    scheme: Literal["http", "https"]
+    if parts.scheme == "https":
+        scheme = "https"
+    elif parts.scheme == "http":
+        scheme = "http"
+    else:
+        raise bad
+    fingerprint = _FINGERPRINT.fullmatch(parts.fragment)
+    if not parts.hostname or parts.username or parts.query or parts.path not in ("", "/"):
+        raise bad
+    if parts.fragment and not fingerprint:
+        raise bad
+    return RelayAddress(
+        scheme, parts.hostname, port or (443 if scheme == "https" else 80), fingerprint[1] if fingerprint else None
+    )
+
+
+def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A CIDR such as 10.0.0.0/8, or one address. Raises Error `usage`."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise Error("usage", f"{text!r} is not a network", hint="for example 10.0.0.0/8") from error
+
+
+# ---------------------------------------------------------------- the environment
+
+
+def default_state() -> Path:
+    """`/var/lib/arrowslit` for root, `$XDG_STATE_HOME/arrowslit` for everybody else."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/arrowslit")
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "arrowslit"
+
+
+def relay_from_environment() -> str | None:
+    """`ARROWSLIT_RELAY`, None if it is not set."""
+    return os.environ.get("ARROWSLIT_RELAY") or None
+
+
+def tunnel_token() -> str | None:
+    """`ARROWSLIT_TUNNEL_TOKEN`, or `CLAUDE_TUNNEL_TOKEN`."""
+    return os.environ.get("ARROWSLIT_TUNNEL_TOKEN") or os.environ.get("CLAUDE_TUNNEL_TOKEN") or None
+
+
+def api_key(state: Path) -> str | None:
+    """`ARROWSLIT_API_KEY`, the content of `ARROWSLIT_API_KEY_FILE`, or of the local relay's `admin.key`."""
+    if key := os.environ.get("ARROWSLIT_API_KEY"):
+        return key
+    named = os.environ.get("ARROWSLIT_API_KEY_FILE")
+    path = Path(named) if named else state / "admin.key"
+    try:
+        return path.read_text().strip() or None
+    except FileNotFoundError:
+        if named:
+            raise Error("usage", f"ARROWSLIT_API_KEY_FILE names {named}, which is not there") from None
+        return None
+    except OSError as error:
+        raise Error("state_unusable", f"{path} cannot be read: {error.strerror}") from error
+
+
+def environment() -> Mapping[str, str]:
+    """All of it, for the target's command to be given a part of."""
+    return dict(os.environ)
+
+
+def proxy_for(relay: RelayAddress) -> str | None:
+    """`HTTPS_PROXY` for a relay that is not on loopback and not excepted by `NO_PROXY`."""
+    if relay.scheme != "https" or relay.is_loopback or urllib.request.proxy_bypass(relay.host):
+        return None
+    return urllib.request.getproxies().get("https")

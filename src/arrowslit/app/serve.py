@@ -1,0 +1,140 @@
+"""Listen, drain, stop: the life of `arrowslit serve` and of the connector's health port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from arrowslit.app import build
+from arrowslit.app.config import Listen, RelayConfig
+from arrowslit.edge.door import Door
+from arrowslit.errors import Error
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE = 75  # seconds an idle connection is kept: longer than the usual 60 s of balancers in front
+BACKLOG = 4096  # a storm of reconnects after a restart is to be accepted, not refused
+CALLS_FINISH = 20.0  # seconds that running calls have after SIGTERM; tunnels drain afterwards
+TUNNELS_DRAIN = 5.0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handling, which would end the process before the ledger is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are ours."""
+        yield
+
+
+async def serve(config: RelayConfig, ready: Callable[[build.Relay, Listen], None]) -> None:
+    """Run a relay until SIGTERM or SIGINT, or until cancelled. `ready` hears once where it listens.
+
+    Raises Error `listen_failed`, and what `build.relay` raises.
+    """
+    config.check()
+    with _bind(config.listen) as listener:
+        async with build.relay(config) as relay:
+            server = _Server(
+                uvicorn.Config(
+                    relay.app,
+                    http=partial(Door, gate=relay.gate),  # type: ignore[arg-type]  # uvicorn calls it, and asks no more
+                    ws="none",
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    timeout_keep_alive=KEEP_ALIVE,
+                    timeout_graceful_shutdown=int(CALLS_FINISH),
+                    backlog=BACKLOG,
+                    ssl_certfile=config.tls_cert,
+                    ssl_keyfile=str(config.tls_key) if config.tls_key else None,
+                )
+            )
+            with _signals(partial(_stop, server, relay)):
+                running = asyncio.create_task(server.serve(sockets=[listener]))
+                await _started(server, running)
+                ready(relay, Listen(config.listen.host, listener.getsockname()[1]))
+                try:
+                    await running
+                finally:
+                    await _drain(server, running, relay)
+
+
+async def serve_health(app: Starlette, listen: Listen) -> None:
+    """Serve the connector's own /healthz, /readyz and /metrics until cancelled. Raises Error `listen_failed`."""
+    with _bind(listen) as listener:
+        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none", server_header=False)
+        await _Server(config).serve(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _bind(listen: Listen) -> Iterator[socket.socket]:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Error("listen_failed", f"cannot listen on {listen}: {error}") from error
+    with contextlib.closing(listener):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            hint = "choose another port with --listen HOST:PORT, or stop what listens there"
+            raise Error("listen_failed", f"cannot listen on {listen}: {error.strerror}", hint=hint) from error
+        yield listener
+
+
+async def _started(server: uvicorn.Server, running: asyncio.Task[Any]) -> None:
+    while not server.started:  # uvicorn sets it a few loop turns later, and has no event for it
+        if running.done():
+            running.result()
+            raise Error("listen_failed", "the server stopped before it listened")
+        await asyncio.sleep(0)
+
+
+def _stop(server: uvicorn.Server, relay: build.Relay) -> None:
+    """First SIGTERM: finish what runs. Second: stop now."""
+    server.force_exit = server.should_exit
+    server.should_exit = True
+    relay.endpoint.end_streams()
+
+
+async def _drain(server: uvicorn.Server, running: asyncio.Task[Any], relay: build.Relay) -> None:
+    """Calls finished first (uvicorn saw to that, or a cancellation cut them short); now the tunnels."""
+    if not running.done():
+        server.should_exit = server.force_exit = True
+        running.cancel()
+    relay.hub.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(TUNNELS_DRAIN):
+            while relay.hub.streams and not server.force_exit:  # a matter of seconds, once in a life
+                await asyncio.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    caught = (signal.SIGTERM, signal.SIGINT)
+    try:
+        for number in caught:
+            loop.add_signal_handler(number, stop)
+    except (RuntimeError, ValueError):  # not the main thread: somebody else decides when it ends
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,247 @@
+"""Dialling out: `keep_connected`, again and again, around `connect_once`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from arrowslit.clock import Clock, rfc3339
+from arrowslit.connector.backoff import wait
+from arrowslit.connector.serve import Server
+from arrowslit.errors import CODES, Error
+from arrowslit.ids import RandomBytes, tunnel_id
+from arrowslit.link.link import Link, Stream
+from arrowslit.link.pipe import CloseCode, Pipe
+from arrowslit.policy.ceiling import Ceiling
+from arrowslit.protocol import events as ev
+from arrowslit.protocol import hello
+from arrowslit.protocol.state import LinkState, Role
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE = 10.0  # seconds from the upgrade to the relay's decision
+
+_HOPELESS = frozenset({"connector_unauthenticated", "relay_not_trusted", "registration_refused", "name_taken"})
+"""Refusals that waiting does not mend: at the first try they end `connect`, later they are tried again with
+patience."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this connector is. `connector` is kept in its state folder, `instance` is new for each process."""
+
+    name: str
+    key: Ed25519PrivateKey
+    connector: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A pipe to a relay, and the SHA-256 of the certificate that was seen on the way (None without TLS)."""
+
+    pipe: Pipe
+    certificate: bytes | None
+
+
+@dataclass(slots=True)
+class State:
+    """What `/readyz`, `/metrics` and the log know about this connector. Times are Unix seconds."""
+
+    connected: int = 0
+    connected_since: float | None = None
+    last_error: str | None = None
+    reconnects: int = 0
+    tunnel: str | None = None
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def report(self) -> Mapping[str, object]:
+        """As fields."""
+        return {
+            "connected": self.connected > 0,
+            "connected_since": rfc3339(self.connected_since) if self.connected_since is not None else None,
+            "last_error": self.last_error,
+            "reconnects": self.reconnects,
+            "tunnel": self.tunnel,
+        }
+
+
+class Dialler:
+    """Keeps one tunnel open."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        dial: Callable[[], Awaitable[Dialled]],
+        relay_fingerprint: str | None,
+        server: Server,
+        ceiling: Ceiling,
+        facts: Mapping[str, str],
+        clock: Clock,
+        random: RandomBytes,
+        on_open: Callable[[hello.Welcome], None],
+    ) -> None:
+        self.state = State()
+        self._identity = identity
+        self._dial = dial
+        self._fingerprint = relay_fingerprint
+        self._server = server
+        self._ceiling = ceiling
+        self._facts = facts
+        self._clock = clock
+        self._random = random
+        self._on_open = on_open
+
+    async def keep_connected(self) -> None:
+        """Connect, serve, connect again. Raises Error only if the very first try is refused in a way that stays."""
+        attempt, lost_at = 0, self._clock.monotonic()
+        async with asyncio.TaskGroup() as links:
+            while True:
+                try:
+                    link = await self._connect_once(links)
+                except Error as error:
+                    self._failed(error)
+                else:
+                    answered = await self._until_replaced(link, links)
+                    if answered:
+                        attempt, lost_at = 0, self._clock.monotonic()
+                    self.state.reconnects += 1
+                    if link.draining and answered:
+                        continue  # the relay is going: the next link is dialled before this one ends
+                pause = wait(attempt, self._clock.monotonic() - lost_at, self._chance())
+                log.warning("not connected (%s): next try in %.1f s", self.state.last_error, pause)
+                await self._clock.sleep(pause)
+                attempt += 1
+
+    def _failed(self, error: Error) -> None:
+        self.state.last_error = str(error)
+        if error.code in _HOPELESS and self.state.tunnel is None:
+            raise error
+        if error.hint:
+            log.warning("%s (%s)", error.message, error.hint)
+
+    def _chance(self) -> float:
+        return int.from_bytes(self._random(6)) / 2**48
+
+    # ------------------------------------------------------------ one link
+
+    async def _connect_once(self, tasks: asyncio.TaskGroup) -> Link:
+        """Dial, greet, prove. Returns an open link, or raises Error."""
+        dialled = await self._dial()
+        link = Link(dialled.pipe, Role.CONNECTOR, self._clock, on_stream=lambda stream: self._begin(stream, tasks))
+        try:
+            async with asyncio.timeout(HANDSHAKE):
+                welcome = await self._greet(link, dialled.certificate)
+        except TimeoutError as error:
+            raise Error("relay_unreachable", f"the relay did not greet within {HANDSHAKE:.0f} s") from error
+        finally:
+            if link.peer.state is not LinkState.OPEN:
+                link.close(CloseCode.GOING_AWAY, "no link was agreed on")
+        self.state.tunnel = welcome.tunnel
+        self._on_open(welcome)
+        return link
+
+    def _begin(self, stream: Stream, tasks: asyncio.TaskGroup) -> None:
+        tasks.create_task(self._server.stream(stream))
+
+    async def _until_replaced(self, link: Link, links: asyncio.TaskGroup) -> bool:
+        """Run a link until it is gone, or until the relay drains it. True if a ping was answered on it."""
+        answered = False
+        over = asyncio.Event()
+
+        def ponged() -> None:
+            nonlocal answered
+            answered = True
+
+        link.on_ponged = ponged
+        link.on_draining = over.set
+        links.create_task(self._run(link, over))
+        await over.wait()
+        return answered
+
+    async def _run(self, link: Link, over: asyncio.Event) -> None:
+        self.state.connected += 1
+        self.state.connected_since = self._clock.now()
+        try:
+            reason = await link.run()
+            self.state.last_error = reason
+            log.warning("the link is gone: %s", reason)
+        finally:
+            self.state.connected -= 1
+            over.set()
+
+    async def _greet(self, link: Link, certificate: bytes | None) -> hello.Welcome:
+        offer_said = await link.greeting()
+        if not isinstance(offer_said, ev.Greeted):
+            raise Error("relay_unreachable", "the relay hung up before it said anything")
+        identity = self._identity
+        try:
+            offer = hello.decode(offer_said.payload, hello.Offer)
+            version, features = hello.agree(offer)
+        except hello.Disagreement as error:
+            raise Error("version_unsupported", str(error), hint="update the older side") from error
+        nonce = self._random(32)
+        transcript = hello.Transcript(offer.nonce, nonce, tunnel_id(identity.name), version, features)
+        proof = identity.key.sign(transcript.signed_by("connector", certificate))
+        link.hello(
+            hello.encode(
+                hello.Hello(
+                    version=version,
+                    features=features,
+                    nonce=nonce,
+                    name=identity.name,
+                    connector=identity.connector,
+                    instance=identity.instance,
+                    key=identity.key.public_key().public_bytes_raw(),
+                    proof=proof,
+                    certificate=certificate,
+                    read_only=sorted(self._ceiling.read_only),
+                    idempotent=sorted(self._ceiling.idempotent),
+                    facts=dict(self._facts),
+                )
+            )
+        )
+        welcome = _decided(await link.greeting())
+        if welcome.certificate is not None and welcome.certificate != certificate:
+            raise Error("relay_not_trusted", "the relay vouches for another TLS certificate than the one on the way")
+        self._check_relay(welcome, transcript.signed_by("relay", welcome.certificate))
+        return welcome
+
+    def _check_relay(self, welcome: hello.Welcome, transcript: bytes) -> None:
+        if self._fingerprint is None:
+            return
+        seen = hashlib.sha256(welcome.key).hexdigest()
+        try:
+            Ed25519PublicKey.from_public_bytes(welcome.key).verify(welcome.proof, transcript)
+            proved = True
+        except (InvalidSignature, ValueError):
+            proved = False
+        if not proved or not hmac.compare_digest(seen, self._fingerprint):
+            raise Error(
+                "relay_not_trusted",
+                f"this is not the relay that ARROWSLIT_RELAY names: its key has the fingerprint {seen}",
+                hint="take the address from `arrowslit tunnel create` on the relay you mean",
+            )
+
+
+def _decided(greeting: ev.Greeted | ev.Welcomed | ev.Refused | None) -> hello.Welcome:
+    try:
+        match greeting:
+            case ev.Welcomed():
+                return hello.decode(greeting.payload, hello.Welcome)
+            case ev.Refused():
+                said = hello.decode(greeting.payload, hello.Refusal)
+                code = said.code if said.code in CODES else "connector_unauthenticated"
+                raise Error(code, said.message, hint=said.hint)
+            case _:
+                raise Error("relay_unreachable", "the relay hung up during the greetings")
+    except hello.Disagreement as error:
+        raise Error("protocol_error", str(error)) from error

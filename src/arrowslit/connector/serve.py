@@ -1,0 +1,170 @@
+"""One stream at the private end: ask the ceiling, then the target, and send the answer back as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Request, Target, TooLarge
+from arrowslit.link.link import Stream
+from arrowslit.policy.ceiling import Ceiling
+from arrowslit.policy.decide import Deny
+from arrowslit.protocol import events as ev
+from arrowslit.protocol import exchange, jsonrpc, mcp
+from arrowslit.protocol.frames import MAX_PAYLOAD
+from arrowslit.protocol.listing import Listing
+from arrowslit.protocol.state import Ending
+from arrowslit.tunnel import Headers
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 5 * 1024 * 1024  # what the relay takes at its door (4 MiB), and what it writes into it
+MAX_STREAMS = 1024  # at once on one link; the relay keeps to half of it
+
+
+class _Denied(Exception):
+    """The ceiling said no."""
+
+
+class StreamReply:
+    """The Reply of one stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.cancel: Cancel | None = None
+        self.started = False
+        self.listing: Callable[[str], bool] | None = None
+        self._stream = stream
+        self._filter: Listing | None = None
+
+    def dispatched(self) -> None:
+        """See Reply."""
+        self.started = True
+
+    def head(self, status: int, headers: Headers) -> None:
+        """See Reply. Raises Lost for a head that does not fit into a frame."""
+        if self.listing is not None:
+            kind = next((value for name, value in headers if name == "content-type"), None)
+            self._filter = Listing(kind, self.listing)
+        head = exchange.encode(exchange.ResponseHead(status, mcp.returnable(headers)))
+        if len(head) > MAX_PAYLOAD:
+            raise Lost("the target's response head is too long")
+        self._stream.answer(head)
+
+    def piece(self, data: bytes) -> None:
+        """See Reply."""
+        self._stream.send(data if self._filter is None else self._filtered(self._filter.feed, data))
+
+    async def drain(self) -> None:
+        """See Reply."""
+        await self._stream.drain()
+
+    def end(self) -> None:
+        """The body is complete."""
+        if self._filter is not None:
+            self._stream.send(self._filtered(self._filter.end))
+        self._stream.end()
+
+    def _filtered(self, step: Callable[..., bytes], *data: bytes) -> bytes:
+        try:
+            return step(*data)
+        except jsonrpc.Refused as refused:
+            raise Lost(refused.message) from refused
+
+
+class Server:
+    """Serves the streams of all links of this connector."""
+
+    def __init__(self, target: Target, ceiling: Ceiling) -> None:
+        self._target = target
+        self._ceiling = ceiling
+        self._running = 0
+        self.outcomes: dict[str, int] = {}
+
+    async def stream(self, stream: Stream) -> None:
+        """Answer one stream. Raises CancelledError when it was given up."""
+        reply = StreamReply(stream)
+        task = asyncio.current_task()
+        assert task is not None
+
+        def give_up(reason: str) -> None:
+            reply.cancel = Cancel(reason) if reason in _REASONS else Cancel.CALLER_LEFT
+            task.cancel()
+
+        stream.on_cancel = give_up
+        self._running += 1
+        try:
+            if stream.cancelled is not None:
+                raise NotStarted("given up before it began")
+            await self._serve(stream, reply)
+            self._count(Ending.COMPLETE)
+        except asyncio.CancelledError:
+            self._reset(stream, Ending.LOST if reply.started else Ending.NOT_STARTED, f"given up: {reply.cancel}")
+            if reply.cancel is None:
+                raise
+        except _Denied as denied:
+            self._reset(stream, Ending.DENIED, str(denied))
+        except (NotStarted, exchange.Malformed) as error:
+            self._reset(stream, Ending.NOT_STARTED, str(error))
+        except TooLarge as error:
+            self._reset(stream, Ending.TOO_LARGE, str(error))
+        except Lost as error:
+            self._reset(stream, Ending.LOST, str(error))
+        except Exception:
+            log.exception("a call failed inside the connector")
+            self._reset(stream, Ending.LOST if reply.started else Ending.NOT_STARTED, "the connector failed")
+        finally:
+            stream.on_cancel = None
+            self._running -= 1
+
+    async def _serve(self, stream: Stream, reply: StreamReply) -> None:
+        if self._running > MAX_STREAMS:
+            raise NotStarted(f"this connector answers {MAX_STREAMS} requests at once")
+        head = exchange.request(stream.head)
+        body = await _body(stream)
+        if self._ceiling.limits:
+            self._ask_ceiling(head, body, reply)
+        request = Request(head.method, head.headers, body, head.call)
+        await self._target.exchange(request, reply)
+        reply.end()
+
+    def _ask_ceiling(self, head: exchange.RequestHead, body: bytes, reply: StreamReply) -> None:
+        """The owner of this machine decides by what the server would read, and not by what the relay says about it."""
+        if head.method != "POST":
+            reply.listing = self._ceiling.may_see
+            return
+        try:
+            asked = mcp.peek(jsonrpc.read(body), head.headers)
+        except jsonrpc.Refused as refused:
+            raise _Denied(refused.message) from refused
+        verdict = self._ceiling.decide(asked)
+        if isinstance(verdict, Deny):
+            raise _Denied(verdict.message)
+        if asked.method == "tools/list":
+            reply.listing = self._ceiling.may_see
+
+    def _reset(self, stream: Stream, ending: Ending, detail: str) -> None:
+        self._count(ending)
+        stream.reset(ending, "", detail)
+
+    def _count(self, ending: Ending) -> None:
+        self.outcomes[ending.value] = self.outcomes.get(ending.value, 0) + 1
+
+
+_REASONS = frozenset(Cancel)
+
+
+async def _body(stream: Stream) -> bytes:
+    """The whole request body: what it may do is decided from it, so none of it goes on before all of it is here."""
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        event = await stream.next()
+        if isinstance(event, ev.RequestEnded):
+            return b"".join(pieces)
+        if not isinstance(event, ev.DataArrived):
+            raise NotStarted("the link was lost before the request was complete")
+        size += len(event.data)
+        if size > MAX_BODY:
+            raise NotStarted(f"the request is larger than {MAX_BODY} bytes")
+        pieces.append(event.data)

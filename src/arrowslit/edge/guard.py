@@ -1,0 +1,113 @@
+"""PURE: what is refused about a request head before anything else reads it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arrowslit.errors import Error
+
+Fields = Sequence[tuple[bytes, bytes]]
+"""Header fields as the parser gave them: lower-case names, raw values."""
+
+MAX_HEAD = 16 * 1024
+MAX_FIELDS = 64
+
+_SINGLE = frozenset(
+    {
+        b"host", b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"content-length", b"origin",
+        b"last-event-id", b"upgrade", b"sec-websocket-key", b"sec-websocket-version", b"idempotency-key",
+    }
+)  # fmt: skip
+_SINGLE_PREFIXES = (b"mcp-", b"arrowslit-")
+_HOST = re.compile(
+    rb"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)(?P<port>:[0-9]{1,5})?"
+)
+_BAD_PATH = re.compile(rb"%00|%2f|%5c|\\|[\x00-\x20\x7f]|(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_LOOPBACK = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which names a listener answers to. `hosts` None: any valid name (a public listener, or one behind a proxy).
+
+    A listener on loopback answers to loopback names and to names below `suffixes` only, so that a page which had its
+    name rebound to 127.0.0.1 gets nowhere (DNS rebinding). `proxies` are the networks whose X-Forwarded-For is
+    believed.
+    """
+
+    hosts: frozenset[bytes] | None = _LOOPBACK
+    suffixes: tuple[bytes, ...] = ()
+    proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+
+def check(method: bytes, target: bytes, version: str, fields: Fields, rules: Rules) -> None:
+    """Raises Error for a head that two readers could read differently, or that is not meant for us."""
+    if not target.startswith(b"/"):
+        raise Error(
+            "bad_http", "the request target must be a path", hint="this is no proxy: send an origin-form target"
+        )
+    if _BAD_PATH.search(target.partition(b"?")[0]):
+        raise Error("bad_http", "the path holds characters that are not allowed here")
+    seen: set[bytes] = set()
+    for name, _ in fields:
+        if name in seen and (name in _SINGLE or name.startswith(_SINGLE_PREFIXES)):
+            raise Error("header_ambiguous", f"the header {name.decode()} was sent twice", hint="send it once")
+        seen.add(name)
+    if b"content-encoding" in seen:
+        raise Error("encoding_not_supported", "compressed bodies are not accepted", hint="send the body as it is")
+    if version == "1.1" and b"host" not in seen:
+        raise Error("bad_http", "the Host header is missing")
+    _check_names(fields, rules)
+
+
+def _check_names(fields: Fields, rules: Rules) -> None:
+    host = field(fields, b"host")
+    if host is None:
+        return
+    if not _allowed(host, rules):
+        raise Error(
+            "host_not_allowed", "this listener does not answer to that Host", hint="use the address it listens on"
+        )
+    origin = field(fields, b"origin")
+    if origin is not None and origin.lower().partition(b"://")[2] != host.lower():
+        raise Error("origin_not_allowed", "a page of another origin may not call this", hint="send no Origin header")
+
+
+def _allowed(host: bytes, rules: Rules) -> bool:
+    match = _HOST.fullmatch(host)
+    if match is None or int((match["port"] or b":0")[1:]) > 65535:
+        return False
+    name = match["name"].lower()
+    return rules.hosts is None or name in rules.hosts or name.endswith(rules.suffixes)
+
+
+def field(fields: Fields, name: bytes) -> bytes | None:
+    """The first value of a header, stripped of surrounding whitespace; None if it is absent."""
+    return next((value.strip() for key, value in fields if key == name), None)
+
+
+def client_address(peer: str, fields: Fields, rules: Rules) -> str:
+    """Whose request this is, for limits by address: the connection's own peer, or what a declared proxy says of it."""
+    if not rules.proxies or not _is_in(peer, rules):
+        return peer
+    forwarded = b",".join(value for key, value in fields if key == b"x-forwarded-for").split(b",")
+    for hop in reversed(forwarded):
+        text = hop.strip().decode("latin-1")
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            return peer
+        if not _is_in(text, rules):
+            return text
+    return peer
+
+
+def _is_in(address: str, rules: Rules) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in rules.proxies)

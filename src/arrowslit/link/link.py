@@ -1,0 +1,338 @@
+"""Link: a Peer with its Pipe, and the streams on it as things one can wait for. Both ends of the tunnel are this
+class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from arrowslit.clock import Clock
+from arrowslit.link.pipe import CloseCode, Pipe
+from arrowslit.protocol import events as ev
+from arrowslit.protocol.frames import ProtocolError
+from arrowslit.protocol.peer import Peer
+from arrowslit.protocol.state import Ending, LinkState, Role
+
+log = logging.getLogger(__name__)
+
+PING_EVERY = 8.0  # seconds; with two unanswered a dead link is out of service within 25 s
+HIGH_WATER = 256 * 1024  # bytes queued on one stream, past which its writer waits
+
+
+class LinkLost(NamedTuple):
+    """The last event of every stream that was alive when its link died. `left` is False if the request never left."""
+
+    left: bool
+    reason: str
+
+
+StreamEvent = ev.HeadArrived | ev.DataArrived | ev.RequestEnded | ev.StreamEnded | LinkLost
+
+
+class Stream:
+    """One exchange on a link. The relay sends the request and reads the answer, the connector the other way round."""
+
+    __slots__ = ("_drained", "_events", "_link", "_waiter", "cancelled", "head", "id", "on_cancel", "over")
+
+    def __init__(self, link: Link, stream_id: int, head: bytes = b"") -> None:
+        self.id = stream_id
+        self.head = head
+        self.over = False
+        self.cancelled: str | None = None  # the reason, once the relay gave this stream up or the link is gone
+        self.on_cancel: Callable[[str], None] | None = None
+        self._link = link
+        self._events: deque[StreamEvent] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    async def next(self) -> StreamEvent:
+        """The next event, waiting for it. The last one is StreamEnded or LinkLost (relay), RequestEnded (connector)."""
+        while not self._events:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        event = self._events.popleft()
+        if type(event) is ev.DataArrived:
+            self._link.consumed(self.id, len(event.data))
+        return event
+
+    async def drain(self) -> None:
+        """Wait until the other side has taken enough of what was sent. Returns at once on a stream that is over."""
+        while not self.over and self._link.queued(self.id) > HIGH_WATER:
+            self._drained = asyncio.get_running_loop().create_future()
+            try:
+                await self._drained
+            finally:
+                self._drained = None
+
+    # ------------------------------------------------------------ the connector's half
+
+    def answer(self, head: bytes) -> None:
+        """Send the response head."""
+        self._link.command(self, Peer.head, head)
+
+    def send(self, data: bytes) -> None:
+        """Send a piece of the response body."""
+        self._link.command(self, Peer.data, data)
+
+    def end(self) -> None:
+        """The response is complete."""
+        self._link.command(self, Peer.end)
+        self._link.forget(self)
+
+    def reset(self, ending: Ending, code: str = "", detail: str = "") -> None:
+        """The stream ends in another way."""
+        self._link.command(self, Peer.reset, ending, code, detail)
+        self._link.forget(self)
+
+    # ------------------------------------------------------------ the relay's half
+
+    def cancel(self, reason: str) -> None:
+        """Ask the connector to give up. Its ending is still to come."""
+        self._link.command(self, Peer.cancel, reason)
+
+    # ------------------------------------------------------------ what the link calls
+
+    def push(self, event: StreamEvent) -> None:
+        """An event for whoever reads this stream."""
+        self._events.append(event)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def give_up(self, reason: str) -> None:
+        """The relay has given this stream up, or the link is gone."""
+        self.cancelled = reason
+        if self.on_cancel is not None:
+            self.on_cancel(reason)
+
+    def wake_writer(self) -> None:
+        """What was queued has left."""
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+
+class Link:
+    """One tunnel connection, from its greetings to its end.
+
+    The greetings are the owner's (`greeting`, `hello`, `welcome`, `refuse`); afterwards the relay uses `open` and the
+    connector gets each new stream through `on_stream`. `run` keeps the link alive and returns when it is gone.
+    """
+
+    def __init__(self, pipe: Pipe, role: Role, clock: Clock, on_stream: Callable[[Stream], None] | None = None) -> None:
+        self.peer = Peer(role)
+        self.heard_at = clock.monotonic()
+        self.on_ponged: Callable[[], None] | None = None
+        self.on_draining: Callable[[], None] | None = None
+        self._pipe = pipe
+        self._clock = clock
+        self._on_stream = on_stream
+        self._streams: dict[int, Stream] = {}
+        self._fresh: list[Stream] = []  # opened since the last message left
+        self._flush_due = False
+        self._paused = False
+        self._announced = False
+        self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._greetings: asyncio.Queue[ev.Greeted | ev.Welcomed | ev.Refused | None] = asyncio.Queue()
+        pipe.attach(self)
+
+    # ------------------------------------------------------------ greetings
+
+    async def greeting(self) -> ev.Greeted | ev.Welcomed | ev.Refused | None:
+        """What the other side says before the link is open; None when it hung up instead."""
+        return await self._greetings.get()
+
+    def hello(self, payload: bytes) -> None:
+        """Say the first words."""
+        self.peer.hello(payload)
+        self._flush_soon()
+
+    def welcome(self, payload: bytes) -> None:
+        """Relay: open the link."""
+        self.peer.welcome(payload)
+        self._flush_soon()
+
+    def refuse(self, payload: bytes, code: CloseCode, reason: str) -> None:
+        """Relay: say why there will be no link, and close."""
+        if not self._closed.done():
+            self.peer.refuse(payload)
+            self._flush()
+            self.close(code, reason)
+
+    # ------------------------------------------------------------ life
+
+    @property
+    def usable(self) -> bool:
+        """Whether a stream may be opened: open, not draining, alive as far as is known."""
+        return (
+            self.peer.state is LinkState.OPEN
+            and not self._closed.done()
+            and not self.draining
+            and self.peer.unanswered_pings < 2
+        )
+
+    @property
+    def draining(self) -> bool:
+        """Whether either side has said that it takes no new streams."""
+        return self._announced or self.peer.draining
+
+    @property
+    def streams(self) -> int:
+        """How many streams are alive, or still have bytes to send."""
+        return self.peer.streams
+
+    async def run(self) -> str:
+        """Ping until the link is gone; returns the reason. Cancelling it closes the link."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                pinging = group.create_task(self._keep_pinging())
+                reason = await asyncio.shield(self._closed)
+                pinging.cancel()
+        finally:
+            self.close(CloseCode.GOING_AWAY, "closing")
+        return reason
+
+    async def _keep_pinging(self) -> None:
+        while True:
+            if self.peer.unanswered_pings >= 2:
+                self.close(CloseCode.GOING_AWAY, "two pings were not answered")
+                return
+            self.peer.ping(self._clock.monotonic())
+            self._flush_soon()
+            await self._clock.sleep(PING_EVERY)
+
+    def drain(self) -> None:
+        """Say that no new streams will come; those that run may end."""
+        if self.peer.state is LinkState.OPEN and not self._closed.done():
+            self.peer.drain()
+            self._announced = True
+            self._flush_soon()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close the pipe; every stream that is alive hears LinkLost."""
+        if not self._closed.done():
+            self._pipe.close(code, reason)
+            self.closed(reason)
+
+    # ------------------------------------------------------------ streams
+
+    def open(self, head: bytes, body: bytes) -> Stream:
+        """Relay: send a request. Its events come through the stream; RuntimeError on a link that is not usable."""
+        stream = Stream(self, self.peer.open(head, body))
+        self._streams[stream.id] = stream
+        self._fresh.append(stream)
+        self._flush_soon()
+        return stream
+
+    def command(self, stream: Stream, what: Callable[..., None], *args: object) -> None:
+        """Let the peer do something on a stream; nothing on one that is over or whose link is gone."""
+        if not stream.over and not self._closed.done():
+            what(self.peer, stream.id, *args)
+            self._flush_soon()
+
+    def consumed(self, stream_id: int, count: int) -> None:
+        """A reader took that many bytes."""
+        self.peer.consumed(stream_id, count, self._clock.monotonic())
+        self._flush_soon()
+
+    def queued(self, stream_id: int) -> int:
+        """Bytes that wait on a stream."""
+        return self.peer.queued(stream_id)
+
+    def forget(self, stream: Stream) -> None:
+        """The owner of a stream has no more interest in it: nothing is heard or sent on it from here on."""
+        stream.over = True
+        self._streams.pop(stream.id, None)
+
+    # ------------------------------------------------------------ what the pipe calls
+
+    def message(self, data: bytes | memoryview) -> None:
+        """See PipeListener."""
+        self.heard_at = self._clock.monotonic()
+        try:
+            events = self.peer.receive(data, self.heard_at)
+        except ProtocolError as error:
+            log.warning("the other end of a link broke the protocol: %s", error)
+            self.close(CloseCode.PROTOCOL_ERROR, str(error))
+            return
+        for event in events:
+            self._heard(event)
+        self._flush_soon()
+
+    def writable(self, yes: bool) -> None:
+        """See PipeListener."""
+        self._paused = not yes
+        if yes:
+            self._flush_soon()
+
+    def closed(self, reason: str) -> None:
+        """See PipeListener."""
+        if self._closed.done():
+            return
+        self._closed.set_result(reason)
+        self._greetings.put_nowait(None)
+        never_left = {stream.id for stream in self._fresh}
+        streams, self._streams, self._fresh = list(self._streams.values()), {}, []
+        for stream in streams:
+            stream.over = True
+            stream.push(LinkLost(stream.id not in never_left, reason))
+            stream.wake_writer()
+            stream.give_up("link_lost")
+
+    def _heard(self, event: ev.Event) -> None:
+        match event:
+            case ev.HeadArrived() | ev.DataArrived() | ev.RequestEnded():
+                if (stream := self._streams.get(event.stream)) is not None:
+                    stream.push(event)
+            case ev.StreamEnded():
+                if (stream := self._streams.pop(event.stream, None)) is not None:
+                    stream.over = True
+                    stream.push(event)
+            case ev.StreamOpened():
+                self._opened(event)
+            case ev.StreamCancelled():
+                if (stream := self._streams.get(event.stream)) is not None:
+                    stream.give_up(event.reason)
+            case ev.SendReady():
+                if (stream := self._streams.get(event.stream)) is not None:
+                    stream.wake_writer()
+            case ev.Ponged():
+                if self.on_ponged is not None:
+                    self.on_ponged()
+            case ev.Draining():
+                if self.on_draining is not None:
+                    self.on_draining()
+            case _:
+                self._greetings.put_nowait(event)
+
+    def _opened(self, event: ev.StreamOpened) -> None:
+        stream = self._streams[event.stream] = Stream(self, event.stream, event.head)
+        if event.ended:
+            stream.push(ev.RequestEnded(event.stream))
+        if self._on_stream is not None:
+            self._on_stream(stream)
+
+    # ------------------------------------------------------------ outward
+
+    def _flush_soon(self) -> None:
+        """Let all frames of one loop tick leave as one message."""
+        if not self._flush_due and self.peer.has_bytes:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._paused or self._closed.done() or not self.peer.has_bytes:
+            return
+        if not self._pipe.send(self.peer.bytes_to_send()):
+            self.closed("connection lost")
+            return
+        self._fresh.clear()
+        for event in self.peer.take_events():
+            self._heard(event)
+        self._flush_soon()

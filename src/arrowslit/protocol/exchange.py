@@ -1,0 +1,66 @@
+"""The heads of one HTTP exchange as they travel in OPEN and HEAD frames: JSON, read strictly at both ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+METHODS = frozenset({"POST", "GET", "DELETE"})
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,128}")  # token, RFC 9110 5.6.2, in lower case
+_VALUE = re.compile(r"[\x20-\x7e\x80-\xff\t]{0,8192}")  # field-value, RFC 9110 5.5: no CR, LF or NUL can be smuggled
+
+
+class Malformed(Exception):
+    """A head that is not one. The text is for the log."""
+
+
+class RequestHead(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """Relay to connector. `call` is the call id; the body follows as DATA."""
+
+    method: str
+    headers: list[tuple[str, str]]
+    call: str
+
+
+class ResponseHead(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """Connector to relay. `status` is a final HTTP status."""
+
+    status: int
+    headers: list[tuple[str, str]]
+
+
+encode = msgspec.json.Encoder().encode
+_request, _response = msgspec.json.Decoder(RequestHead).decode, msgspec.json.Decoder(ResponseHead).decode
+
+
+def request(payload: bytes) -> RequestHead:
+    """Read a request head. Raises Malformed: the other side is not believed."""
+    try:
+        head = _request(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"request head: {error}") from error
+    if head.method not in METHODS:
+        raise Malformed(f"method {head.method!r}")
+    check_headers(head.headers)
+    return head
+
+
+def response(payload: bytes) -> ResponseHead:
+    """Read a response head. Raises Malformed."""
+    try:
+        head = _response(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"response head: {error}") from error
+    if not 200 <= head.status <= 599:
+        raise Malformed(f"status {head.status}")
+    check_headers(head.headers)
+    return head
+
+
+def check_headers(headers: Sequence[tuple[str, str]]) -> None:
+    """Raises Malformed unless every name is a token in lower case and every value is free of control characters."""
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise Malformed(f"header {name!r}")

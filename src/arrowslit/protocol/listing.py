@@ -1,0 +1,45 @@
+"""A response body with lists of tools in it, cut down as it passes: whole JSON bodies, or server-sent events one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from arrowslit.protocol import mcp, sse
+from arrowslit.protocol.jsonrpc import Refused
+
+LISTED = 4 << 20  # bytes of a list that must be read to be filtered
+
+
+class Listing:
+    """Feed it a body, send on what it gives back. `allowed` says which tools may be seen.
+
+    Both methods raise Refused for a list that cannot be read safely; then nothing more of the body may be sent.
+    """
+
+    def __init__(self, content_type: str | None, allowed: Callable[[str], bool]) -> None:
+        self._allowed = allowed
+        self._held = bytearray()
+        is_events = (content_type or "").partition(";")[0].strip().lower() == "text/event-stream"
+        self._events = sse.Events(limit=LISTED) if is_events else None
+
+    def feed(self, data: bytes) -> bytes:
+        """What of the body may go on now."""
+        if self._events is None:
+            self._held += data
+            if len(self._held) > LISTED:
+                raise Refused("result_too_large", f"a list that is filtered may have {LISTED >> 20} MiB")
+            return b""
+        return b"".join(self.filtered(event) for event in self._events.feed(data))
+
+    def end(self) -> bytes:
+        """The body is complete: what is left of it."""
+        if self._events is None:
+            return mcp.filter_tools(bytes(self._held), self._allowed)
+        return self._events.rest()
+
+    def filtered(self, event: sse.Event) -> bytes:
+        """One event, the bytes it came in unless something had to be taken out of it."""
+        if not event.data:
+            return event.raw
+        data = mcp.filter_tools(event.data, self._allowed)
+        return event.raw if data is event.data else sse.encode(data, event=event.event, id=event.id)

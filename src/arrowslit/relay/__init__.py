@@ -1,0 +1,1 @@
+"""The public side: ends tunnels, offers MCP endpoints, decides and records."""

@@ -1,0 +1,289 @@
+"""The way of a call: decide, record, carry. Everything that reaches a private server passes `Calls.call`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from arrowslit.clock import Clock
+from arrowslit.edge.problem import Problem, mcp_problem
+from arrowslit.errors import Error
+from arrowslit.ids import RandomBytes, new_id
+from arrowslit.outcome import Effect, Outcome
+from arrowslit.policy.decide import Deny, decide, may_see
+from arrowslit.principal import Grant, Grants, Principal
+from arrowslit.protocol import jsonrpc, mcp
+from arrowslit.record import Ledger
+from arrowslit.relay import records
+from arrowslit.relay.admission import Admission
+from arrowslit.relay.carriage import Carriage, Conclusion, Ticket
+from arrowslit.relay.hub import Hub
+from arrowslit.relay.pending import Key, Pending
+from arrowslit.relay.sessions import HEADER as SESSION_HEADER
+from arrowslit.relay.sessions import Seal, Session
+from arrowslit.tunnel import Answer, Exchange, Tunnel, Tunnels
+
+log = logging.getLogger(__name__)
+
+DEADLINE = 60.0  # seconds, where neither the call nor the agent says otherwise
+TENANT, CALL_ID = "tenant", "call-id"  # in `_meta`, below protocol.mcp.NAMESPACE
+ALIASES = {"tenant": TENANT}  # a bare key as well, for code that follows the article
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and on the ground of what."""
+
+    principal: Principal
+    grant: Grant
+    tunnel: Tunnel
+
+
+class Calls:
+    """Fulfils the port Calls. Enter it before use: what a caller who left still has coming is finished at its exit."""
+
+    def __init__(
+        self,
+        *,
+        grants: Grants,
+        tunnels: Tunnels,
+        hub: Hub,
+        ledger: Ledger,
+        admission: Admission,
+        seal: Seal,
+        denials: records.Denials,
+        clock: Clock,
+        random: RandomBytes,
+    ) -> None:
+        self._grants = grants
+        self._tunnels = tunnels
+        self._hub = hub
+        self._ledger = ledger
+        self._admission = admission
+        self._seal = seal
+        self._denials = denials
+        self._clock = clock
+        self._random = random
+        self._pending = Pending()
+        self._last_words = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._last_words.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pending.close()
+        await self._last_words.__aexit__(kind, error, trace)
+
+    async def call(self, principal: Principal, agent: str, server: str, exchange: Exchange, answer: Answer) -> None:
+        """Carry one exchange. Raises Error for a request that never became a call; then nothing was answered."""
+        grant = self._grants.find(principal, agent, server)
+        tunnel = self._tunnels.get(grant.server.tunnel_id)
+        if tunnel is None:
+            raise Error("server_not_found", "the tunnel of this server is gone", hint="grant the agent another server")
+        caller = Caller(principal, grant, tunnel)
+        match exchange.method:
+            case "POST":
+                await self._post(caller, exchange, answer)
+            case "GET" | "DELETE":
+                await self._session_exchange(caller, exchange, answer)
+            case _:
+                raise Error("method_not_supported", "an MCP endpoint takes POST, GET and DELETE")
+
+    # ------------------------------------------------------------ messages
+
+    async def _post(self, caller: Caller, exchange: Exchange, answer: Answer) -> None:
+        asked = _peek(exchange)
+        session = self._session(caller, exchange, asked)
+        verdict = decide(caller.grant, caller.tunnel, caller.principal.tenant, asked)
+        if isinstance(verdict, Deny):
+            await self._deny(caller, asked, verdict, answer)
+            return
+        await self._admission.enter(caller.principal.tenant, caller.tunnel.id)
+        try:
+            await self._admitted(caller, exchange, asked, session, answer)
+        finally:
+            self._admission.leave(caller.principal.tenant, caller.tunnel.id)
+
+    async def _admitted(
+        self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None, answer: Answer
+    ) -> None:
+        ticket = self._ticket(caller, exchange, asked, session)
+        if ticket.expects is None:  # a notification or a response: nobody waits for more than "taken"
+            _say(answer, ticket, await Carriage(self._hub, ticket, answer).run())
+            return
+        try:
+            await self._ledger.append(
+                "asked", records.asked(caller.principal, caller.grant, asked, ticket, self._ledger.digest(ticket.body))
+            )
+        except Error as error:
+            _say(answer, ticket, Conclusion.failed(error))
+            return
+        began = self._clock.monotonic()
+        carriage = Carriage(self._hub, ticket, answer)
+        try:
+            conclusion = await carriage.run()
+        except asyncio.CancelledError:
+            self._last_words.create_task(self._caller_left(ticket, carriage, began))
+            raise
+        _say(answer, ticket, conclusion)
+        if conclusion.left_open_until is not None and session is not None:
+            self._leave_open(ticket, session, conclusion.left_open_until, began)
+        else:
+            await self._record(ticket, conclusion, began)
+
+    def _ticket(self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None) -> Ticket:
+        """What will be forwarded: the message that was authorised, written anew, with facts that only we write."""
+        call_id = new_id("call", self._random)
+        facts = {CALL_ID: call_id}
+        if caller.principal.tenant is not None:
+            facts[TENANT] = caller.principal.tenant
+        stamped = mcp.stamp(asked.message, facts, ALIASES)
+        grant = caller.grant
+        return Ticket(
+            call_id=call_id,
+            tunnel_id=caller.tunnel.id,
+            method="POST",
+            headers=_forwarded(exchange, session),
+            body=jsonrpc.write(stamped),
+            seconds=_deadline(asked, grant),
+            effect=grant.effect(asked.tool) if asked.tool is not None else Effect.READ_ONLY,
+            seal=self._sealer(caller),
+            tool=asked.tool,
+            session=session,
+            expects=asked.message.id if asked.message.kind is jsonrpc.Kind.REQUEST else None,
+            progress_token=asked.progress_token,
+            filters=partial(may_see, grant) if asked.method == "tools/list" else None,
+        )
+
+    # ------------------------------------------------------------ streams and the end of sessions
+
+    async def _session_exchange(self, caller: Caller, exchange: Exchange, answer: Answer) -> None:
+        """GET (server-sent events, which may replay lists) and DELETE: no message, so nothing to decide but the
+        caller.
+        """
+        if caller.principal.tenant is None and not caller.tunnel.tenant_optional:
+            raise Error("tenant_required", "this key has no tenant", hint="use a key made with --tenant")
+        session = self._session(caller, exchange, None)
+        ticket = Ticket(
+            call_id=new_id("call", self._random),
+            tunnel_id=caller.tunnel.id,
+            method=exchange.method,
+            headers=_forwarded(exchange, session),
+            body=b"",
+            seconds=None if exchange.method == "GET" else DEADLINE,
+            effect=Effect.IDEMPOTENT,
+            seal=self._sealer(caller),
+            session=session,
+            filters=partial(may_see, caller.grant),
+            on_answer=self._late_answers(caller, session),
+        )
+        conclusion = await Carriage(self._hub, ticket, answer).run()
+        if conclusion.reply is not None and conclusion.begun:
+            conclusion.reply.close()  # a client opens such a stream again
+        elif conclusion.error is not None:
+            raise conclusion.error
+
+    def _late_answers(self, caller: Caller, session: Session | None) -> Callable[[jsonrpc.Id], None] | None:
+        if session is None:
+            return None
+        return lambda request_id: self._pending.seen(Key(caller.tunnel.id, session, request_id))
+
+    # ------------------------------------------------------------ endings
+
+    async def _deny(self, caller: Caller, asked: mcp.Asked, verdict: Deny, answer: Answer) -> None:
+        error = Error(verdict.code, verdict.message, hint=verdict.hint)
+        call_id = new_id("call", self._random)
+        if self._denials.worth_recording(caller.principal.id, self._clock.monotonic()):
+            skipped = self._denials.skipped(caller.principal.id)
+            fields = records.denied(caller.principal, caller.grant, asked, call_id, verdict, skipped)
+            await self._ledger.append("denied", fields)
+        problem = mcp_problem(error, asked.message.id, call_id=call_id)
+        _whole(answer, problem)
+
+    async def _caller_left(self, ticket: Ticket, carriage: Carriage, began: float) -> None:
+        """The caller hung up, or its key was revoked: the connector's last word decides what may be claimed."""
+        await self._record(ticket, await carriage.last_word(), began)
+
+    def _leave_open(self, ticket: Ticket, session: Session, until: float, began: float) -> None:
+        def conclude(outcome: Outcome) -> None:
+            conclusion = Conclusion(
+                outcome, reason="answered on another stream" if outcome is Outcome.RESULT else "no answer"
+            )
+            self._last_words.create_task(self._record(ticket, conclusion, began))
+
+        assert ticket.expects is not None
+        self._pending.leave_open(Key(ticket.tunnel_id, session, ticket.expects), until, conclude)
+
+    async def _record(self, ticket: Ticket, conclusion: Conclusion, began: float) -> None:
+        try:
+            await self._ledger.append("outcome", records.outcome(ticket, conclusion, self._clock.monotonic() - began))
+        except Error as error:  # the ledger keeps it and writes it when it can
+            log.error("the outcome of %s could not be recorded yet: %s", ticket.call_id, error)
+
+    # ------------------------------------------------------------ sessions
+
+    def _session(self, caller: Caller, exchange: Exchange, asked: mcp.Asked | None) -> Session | None:
+        """The session that the request names. Its id is good for the caller that it was given to, and nobody else."""
+        text = _header(exchange, SESSION_HEADER)
+        if asked is not None and asked.message.kind is jsonrpc.Kind.RESPONSE and text is None:
+            raise Error("unexpected_response", "a response was posted outside of any session")
+        if text is None or (asked is not None and asked.era is mcp.Era.MODERN):
+            return None  # the modern era has no sessions and says: ignore the header
+        return self._seal.open(text, caller.principal, caller.grant)
+
+    def _sealer(self, caller: Caller) -> Callable[[Session], str]:
+        return lambda session: self._seal.close(session, caller.principal, caller.grant)
+
+
+def _peek(exchange: Exchange) -> mcp.Asked:
+    """One strict reading; what JSON-RPC refuses becomes an Error that carries the id where it could be read."""
+    kind = (_header(exchange, "content-type") or "").partition(";")
+    if kind[0].strip().lower() != "application/json" or "utf-16" in kind[2].lower():
+        raise Error(
+            "media_type_unsupported", "a message is application/json", hint="send content-type: application/json"
+        )
+    try:
+        return mcp.peek(jsonrpc.read(exchange.body), exchange.headers)
+    except jsonrpc.Refused as refused:
+        raise Error(refused.code, refused.message, jsonrpc_id=refused.id) from refused
+
+
+def _forwarded(exchange: Exchange, session: Session | None) -> list[tuple[str, str]]:
+    """The caller's headers that MCP knows, with the session id as its server knows it; never a credential."""
+    headers = [(name, value) for name, value in mcp.forward(exchange.headers) if name != SESSION_HEADER]
+    return [*headers, (SESSION_HEADER, session.id)] if session else headers
+
+
+def _deadline(asked: mcp.Asked, grant: Grant) -> float:
+    if asked.deadline_ms is not None:
+        return asked.deadline_ms / 1000
+    return grant.deadline or DEADLINE
+
+
+def _header(exchange: Exchange, name: str) -> str | None:
+    return next((value for key, value in exchange.headers if key == name), None)
+
+
+def _say(answer: Answer, ticket: Ticket, conclusion: Conclusion) -> None:
+    """Tell the caller how the call ended, in the only form that every MCP client hands on: 200 with an error."""
+    if conclusion.error is None:
+        return
+    problem = mcp_problem(conclusion.error, ticket.expects, call_id=ticket.call_id)
+    if conclusion.reply is not None and conclusion.begun:
+        conclusion.reply.fail(problem.body)
+    else:
+        _whole(answer, problem)
+
+
+def _whole(answer: Answer, problem: Problem) -> None:
+    answer.head(problem.status, [*problem.headers, ("content-length", str(len(problem.body)))])
+    answer.piece(problem.body)
+    answer.end()

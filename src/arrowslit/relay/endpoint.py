@@ -1,0 +1,97 @@
+"""The MCP endpoint: HTTP to call and back, at `/mcp/{agent}/{server}`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable
+
+from arrowslit.clock import Clock
+from arrowslit.edge.auth import WrongCredentials, authenticate
+from arrowslit.edge.door import McpRequest
+from arrowslit.edge.problem import mcp_problem
+from arrowslit.errors import Error
+from arrowslit.principal import Grants, Principal
+from arrowslit.tunnel import Calls, Exchange
+
+STREAMS = 256  # GET streams of one principal
+EXPIRY_CHECK = 1.0  # seconds between looks at keys that expire while their streams are open
+
+_PATH = re.compile(r"/mcp/(?P<agent>[A-Za-z0-9_.-]{1,128})/(?P<server>[A-Za-z0-9_.-]{1,128})")
+
+
+class Endpoint:
+    """Serves requests at `/mcp/`, and cuts those whose key stops being good for anything."""
+
+    def __init__(
+        self, calls: Calls, grants: Grants, wrong: WrongCredentials, live: Callable[[str], bool], clock: Clock
+    ) -> None:
+        self._calls = calls
+        self._grants = grants
+        self._wrong = wrong
+        self._live = live
+        self._clock = clock
+        self._running: dict[str, set[McpRequest]] = {}
+        self._streams: Counter[str] = Counter()
+
+    async def serve(self, request: McpRequest) -> None:
+        """Answer one request, whatever it is."""
+        try:
+            principal = authenticate(
+                request.headers, self._grants, self._wrong, query=request.query, address=request.client
+            )
+            await self._call(principal, request)
+        except Error as error:
+            request.problem(mcp_problem(error))
+
+    async def _call(self, principal: Principal, request: McpRequest) -> None:
+        path = _PATH.fullmatch(request.path)
+        if path is None:
+            raise Error("not_found", "there is nothing here", hint="an MCP endpoint is /mcp/AGENT/SERVER")
+        exchange = Exchange(request.method, request.headers, bytes(request.body))
+        self._enter(principal, request)
+        try:
+            await self._calls.call(principal, path["agent"], path["server"], exchange, request)
+        except asyncio.CancelledError:
+            if not request.disconnected:  # cut by us: the key was revoked
+                request.problem(mcp_problem(Error("unauthenticated", "this key is no longer good")))
+            raise
+        finally:
+            self._leave(principal, request)
+
+    def _enter(self, principal: Principal, request: McpRequest) -> None:
+        if request.method == "GET":
+            if self._streams[principal.id] >= STREAMS:
+                raise Error("rate_limited", f"one key has at most {STREAMS} open streams", hint="close one first")
+            self._streams[principal.id] += 1
+        self._running.setdefault(principal.id, set()).add(request)
+
+    def _leave(self, principal: Principal, request: McpRequest) -> None:
+        if request.method == "GET":
+            self._streams[principal.id] -= 1
+        running = self._running.get(principal.id)
+        if running is not None:
+            running.discard(request)
+            if not running:
+                del self._running[principal.id]
+
+    def cut(self, principal_id: str) -> None:
+        """A key was revoked: end everything that runs with it (P11)."""
+        for request in list(self._running.get(principal_id, ())):
+            if request.task is not None:
+                request.task.cancel()
+
+    def end_streams(self) -> None:
+        """The relay is stopping: end the streams that would stay open for ever, and let the calls finish."""
+        for running in list(self._running.values()):
+            for request in list(running):
+                if request.method == "GET":
+                    request.end()
+
+    async def watch_expiry(self) -> None:
+        """Cut requests whose key expires while they run. Never returns."""
+        while True:
+            await self._clock.sleep(EXPIRY_CHECK)
+            for principal_id in [each for each in self._running if not self._live(each)]:
+                self.cut(principal_id)

@@ -1,0 +1,130 @@
+"""Hub: which link serves which tunnel."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from arrowslit.clock import Clock, rfc3339
+from arrowslit.errors import Error
+from arrowslit.link.link import Link
+from arrowslit.link.pipe import CloseCode
+from arrowslit.outcome import Effect
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """One link that serves a tunnel. `connector` names the connector's state folder and survives its restart,
+    `instance` its process. `bound` says whether the TLS certificate was part of the proofs.
+    """
+
+    tunnel_id: str
+    link: Link
+    connector: str
+    instance: str
+    fingerprint: str
+    since: float
+    bound: bool
+    effects: Mapping[str, Effect]
+    facts: Mapping[str, str]
+
+
+class Hub:
+    """All links of this relay, by tunnel. Fulfils the port Links."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._served: dict[str, list[Served]] = {}
+        self._last_seen: dict[str, float] = {}
+        self._reconnects: dict[str, int] = {}
+
+    def add(self, served: Served) -> None:
+        """A link is open. An older one of the same process is superseded, unless it is finishing what it has."""
+        links = self._served.setdefault(served.tunnel_id, [])
+        for older in [other for other in links if other.instance == served.instance and not other.link.draining]:
+            links.remove(older)
+            older.link.close(CloseCode.SUPERSEDED, "the same connector dialled again")
+        if served.tunnel_id in self._last_seen:
+            self._reconnects[served.tunnel_id] = self._reconnects.get(served.tunnel_id, 0) + 1
+        links.append(served)
+
+    def remove(self, served: Served) -> None:
+        """A link is gone."""
+        links = self._served.get(served.tunnel_id, [])
+        if served in links:
+            links.remove(served)
+        self._last_seen[served.tunnel_id] = self._clock.now()
+
+    def pick(self, tunnel_id: str, connector: str | None = None, without: Collection[Served] = ()) -> Served:
+        """A ready link of the tunnel, in turn; only of `connector` where a session binds the call to it.
+
+        Raises Error `no_connector`: nothing was sent anywhere.
+        """
+        links = self._served.get(tunnel_id, [])
+        for served in links:
+            if served.link.usable and served not in without and connector in (None, served.connector):
+                links.remove(served)  # to the end of the line
+                links.append(served)
+                return served
+        raise Error(
+            "no_connector",
+            "no connector serves this tunnel right now",
+            hint="nothing was sent: it is safe to try again; on the private side, check: arrowslit connect",
+            connector_last_seen=self.last_seen(tunnel_id),
+        )
+
+    def last_seen(self, tunnel_id: str) -> str | None:
+        """When a connector of the tunnel was last heard (RFC 3339), None for never in the life of this relay."""
+        heard = [
+            self._clock.now() - (self._clock.monotonic() - served.link.heard_at)
+            for served in self._served.get(tunnel_id, [])
+        ]
+        last = max(heard, default=self._last_seen.get(tunnel_id))
+        return None if last is None else rfc3339(last)
+
+    def cut(self, tunnel_id: str, reason: str) -> None:
+        """Close every link of a tunnel: its token is worth nothing any more."""
+        for served in list(self._served.get(tunnel_id, [])):
+            served.link.close(CloseCode.FORBIDDEN, reason)
+
+    def drain(self) -> None:
+        """Tell every connector that this relay is going."""
+        for links in self._served.values():
+            for served in links:
+                served.link.drain()
+
+    def close(self) -> None:
+        """Close every link."""
+        for links in list(self._served.values()):
+            for served in list(links):
+                served.link.close(CloseCode.GOING_AWAY, "the relay is stopping")
+
+    @property
+    def streams(self) -> int:
+        """How many streams are alive, all links together."""
+        return sum(served.link.streams for links in self._served.values() for served in links)
+
+    def status(self, tunnel_id: str) -> Mapping[str, object]:
+        """What is known of a tunnel's connectors, for `tunnel status`."""
+        links = self._served.get(tunnel_id, [])
+        return {
+            "connected": any(served.link.usable for served in links),
+            "last_seen": self.last_seen(tunnel_id),
+            "reconnects": self._reconnects.get(tunnel_id, 0),
+            "connectors": [
+                {
+                    "connector": served.connector,
+                    "connected_since": rfc3339(served.since),
+                    "key_fingerprint": served.fingerprint,
+                    "certificate_binding": "on" if served.bound else "off",
+                    "round_trip_ms": _ms(served.link.peer.round_trip),
+                    "streams": served.link.streams,
+                    **served.facts,
+                }
+                for served in links
+            ],
+        }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 2)

@@ -1,0 +1,179 @@
+"""Reply: the answer of one exchange as it comes through the tunnel, followed, filtered where policy must, and passed
+on.
+
+A JSON answer is held until it is whole (up to 1 MiB), so that a break can still become an error. Server-sent events
+pass at once and unchanged; they are only looked at: for this request's answer, for progress, for ids that allow a
+client to resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from arrowslit.errors import Error
+from arrowslit.link.link import LinkLost, Stream
+from arrowslit.protocol import events as ev
+from arrowslit.protocol import exchange, jsonrpc, mcp, sse
+from arrowslit.relay.sessions import HEADER as SESSION_HEADER
+from arrowslit.tunnel import Answer, Headers
+
+HELD = 1 << 20  # bytes of a JSON answer that are held; a longer one is streamed
+LISTED = 4 << 20  # bytes of a list that must be read to be filtered
+MAX_RESULT = 64 << 20
+
+OUTCOME_HEADER = "arrowslit-outcome"
+
+Last = ev.StreamEnded | LinkLost
+
+
+class Reply:
+    """Follows one stream. `expects` is the id that an answer must carry, None where none is expected (GET, 202)."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        expects: int | str | None,
+        filters: Callable[[str], bool] | None,
+        seal: Callable[[str], str],
+        on_answer: Callable[[int | str], None] | None,
+    ) -> None:
+        self.head_sent = False
+        self.answered = False
+        self.streams_events = False
+        self.resumable = False
+        self.status: int | None = None
+        self.size = 0
+        self.on_progress: Callable[[bytes], None] | None = None
+        self._answer = answer
+        self._expects = expects
+        self._filters = filters
+        self._seal = seal
+        self._on_answer = on_answer
+        self._headers: Headers = ()
+        self._held: bytearray | None = None
+        self._events: sse.Events | None = None
+
+    async def follow(self, stream: Stream) -> Last:
+        """Pass on what comes until the stream's last event, and return that.
+
+        Raises Error `result_too_large` or `list_unreadable`, and exchange.Malformed for a connector that talks
+        nonsense.
+        """
+        while True:
+            event = await stream.next()
+            if type(event) is ev.DataArrived:
+                self._data(event.data)
+                await self._answer.drain()
+            elif type(event) is ev.HeadArrived:
+                self._head(exchange.response(event.head))
+            elif isinstance(event, ev.StreamEnded | LinkLost):
+                return event
+
+    def finish(self) -> None:
+        """The stream ended complete: send what was held. Afterwards `answered` says whether the answer was among it."""
+        if self._held is not None:
+            body = bytes(self._held)
+            if self._filters is not None:
+                body = _filtered(body, self._filters)
+            self._send_head([(OUTCOME_HEADER, "result"), ("content-length", str(len(body)))])
+            self._answer.piece(body)
+            self.answered = True
+        elif self._events is None:
+            self.answered = True
+        elif rest := self._events.rest():
+            self._answer.piece(rest)
+        if self.answered or self._expects is None:
+            self._answer.end()
+
+    def fail(self, body: bytes) -> None:
+        """Say in an answer that has begun that it went wrong: an event of its own, or a body that stays unfinished."""
+        if self.streams_events and not self.answered:
+            self._answer.piece(sse.encode(body, event="message"))
+            self._answer.end()
+        else:
+            self._answer.abort()
+
+    def close(self) -> None:
+        """End an event stream whose answer may come on another one."""
+        self._answer.end()
+
+    # ------------------------------------------------------------ head and pieces
+
+    def _head(self, head: exchange.ResponseHead) -> None:
+        self.status = head.status
+        self._headers = [
+            (name, self._seal(value) if name == SESSION_HEADER else value)
+            for name, value in mcp.returnable(head.headers)
+        ]
+        kind = next((value for name, value in head.headers if name == "content-type"), "")
+        if kind.partition(";")[0].strip().lower() == "text/event-stream":
+            self._events = sse.Events()
+            self.streams_events = True
+            self._send_head([] if any(name == "x-accel-buffering" for name, _ in self._headers) else [_UNBUFFERED])
+        else:
+            self._held = bytearray()
+
+    def _data(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > MAX_RESULT:
+            raise Error("result_too_large", f"the result is larger than {MAX_RESULT >> 20} MiB")
+        if self._events is not None:
+            for event in self._events.feed(data):
+                self._event(event)
+        elif self._held is not None:
+            self._hold(data)
+        else:
+            self._answer.piece(data)
+
+    def _hold(self, data: bytes) -> None:
+        assert self._held is not None
+        self._held += data
+        if self._filters is not None:
+            if len(self._held) > LISTED:
+                raise Error("result_too_large", f"a list that is filtered may have {LISTED >> 20} MiB")
+        elif len(self._held) > HELD:
+            self._send_head([])
+            self._answer.piece(bytes(self._held))
+            self._held = None
+
+    def _event(self, event: sse.Event) -> None:
+        self.resumable = self.resumable or bool(event.id)
+        raw, data = event.raw, event.data
+        if self._filters is not None and data:
+            filtered = _filtered(data, self._filters)
+            if filtered is not data:
+                raw = sse.encode(filtered, event=event.event, id=event.id)
+        if data:
+            self._look_at(data)
+        self._answer.piece(raw)
+
+    def _look_at(self, data: bytes) -> None:
+        answers = mcp.answer_id(data)
+        if answers is None:
+            if self.on_progress is not None:
+                self.on_progress(data)
+        else:
+            if self._on_answer is not None:
+                self._on_answer(answers)
+            if answers == self._expects and type(answers) is type(self._expects):
+                self.answered = True
+
+    def _send_head(self, more: list[tuple[str, str]]) -> None:
+        assert self.status is not None
+        self.head_sent = True
+        self._answer.head(self.status, [*self._headers, *more])
+
+
+_UNBUFFERED = ("x-accel-buffering", "no")  # asks nginx and its like not to hold events back
+
+
+def _filtered(body: bytes, may_see: Callable[[str], bool]) -> bytes:
+    try:
+        return mcp.filter_tools(body, may_see)
+    except jsonrpc.Refused as refused:
+        raise Error(
+            "list_unreadable",
+            f"the server's list of tools cannot be read safely: {refused.message}",
+            hint="the server must send one JSON object without duplicate keys",
+        ) from refused
