@@ -82,7 +82,7 @@ def refuse_credential_in_url(query: str) -> None:
 
 
 def _credential(headers: Headers) -> str | None:
-    """What the one credential header holds, None if there is none. An unknown scheme is a wrong credential."""
+    """What the one credential header holds, None if there is none; empty, which is never right, for another scheme."""
     found = [(name, value) for name, value in headers if name in ("authorization", "x-api-key")]
     if len(found) > 1:
         raise Error(
@@ -96,7 +96,7 @@ def _credential(headers: Headers) -> str | None:
     if name == "x-api-key":
         return value
     scheme, _, rest = value.partition(" ")
-    return (rest.strip() or None) if scheme.lower() == "bearer" else value
+    return rest.strip() if scheme.lower() == "bearer" else ""
 
 
 def _network(address: str) -> tuple[str, bool]:

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from arrowslit.errors import Error
+from arrowslit.principal import Change, KeyRevoked, Principal, Scope, Tenant
+from arrowslit.store.open import Store
+from tests.store.kit import HOUR, ManualClock, opened
+
+
+async def test_a_key_is_its_principal_and_the_same_after_reopening(tmp_path: Path, clock: ManualClock) -> None:
+    async with opened(tmp_path, clock) as store:
+        key, text = await store.keys.create(
+            scopes={Scope.INVOKE}, agents={"agent_a", "agent_b"}, tenant=Tenant("acme"), name="for acme"
+        )
+        await store.keys.create_registration("edge-*", name="edges")
+        before = list(store.keys.every())
+        assert text.startswith("asl_sk_")
+    async with opened(tmp_path, clock) as store:
+        assert list(store.keys.every()) == before
+        assert store.grants.principal(text) == Principal(
+            key.id, Tenant("acme"), frozenset({Scope.INVOKE}), frozenset({"agent_a", "agent_b"})
+        )
+
+
+async def test_the_database_holds_no_key(tmp_path: Path, store: Store) -> None:
+    key, text = await store.keys.create(scopes={Scope.ADMIN})
+
+    written = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+    assert key.id.encode() in written
+    assert text.encode() not in written
+    assert text[7:-10].encode() not in written
+
+
+@pytest.mark.promise("P11")
+async def test_a_revoked_key_is_nobody_at_once_and_for_ever(tmp_path: Path, clock: ManualClock) -> None:
+    heard: list[Change] = []
+    async with opened(tmp_path, clock) as store:
+        key, text = await store.keys.create(scopes={Scope.ADMIN})
+        store.on_change(heard.append)
+
+        first = await store.keys.revoke(key.id)
+        clock.turn(1)
+        again = await store.keys.revoke(key.id)
+
+        assert store.grants.principal(text) is None
+        assert not store.keys.live(key.id)
+        assert heard == [KeyRevoked(key.id)]
+        assert first == again
+    async with opened(tmp_path, clock) as store:
+        assert store.grants.principal(text) is None
+
+
+@pytest.mark.promise("P11")
+async def test_a_key_expires_at_its_moment(store: Store, clock: ManualClock) -> None:
+    key, text = await store.keys.create(scopes={Scope.ADMIN}, expires_at=clock.now() + HOUR)
+
+    clock.turn(HOUR - 1)
+    assert store.grants.principal(text) is not None
+    clock.turn(1)
+    assert store.grants.principal(text) is None
+    assert not store.keys.live(key.id)
+
+
+async def test_a_credential_of_another_kind_is_nobody(store: Store) -> None:
+    await store.tunnels.create("a")
+    _, tunnel_token = await store.tunnels.reveal_token("tnl_a")
+    _, registration_token = await store.keys.create_registration("*")
+
+    assert store.grants.principal(tunnel_token) is None
+    assert store.grants.principal(registration_token) is None
+    assert store.grants.principal("asl_sk_" + "0" * 49) is None
+
+
+async def test_a_key_that_is_not_there_is_said_to_be_so(store: Store) -> None:
+    with pytest.raises(Error) as refused:
+        await store.keys.revoke("key_none")
+
+    assert refused.value.code == "key_not_found"
+
+
+async def test_the_first_admin_key_is_made_once(store: Store) -> None:
+    text = await store.ensure_admin_key(None)
+
+    assert text is not None
+    principal = store.grants.principal(text)
+    assert principal is not None
+    assert principal.scopes == {Scope.ADMIN}
+    assert await store.ensure_admin_key(text) is None
+
+
+async def test_an_admin_key_that_was_never_written_down_is_replaced(store: Store) -> None:
+    lost = await store.ensure_admin_key(None)
+
+    text = await store.ensure_admin_key(None)
+
+    assert lost is not None
+    assert text not in (None, lost)
+    assert store.grants.principal(lost) is None
+
+
+async def test_no_admin_key_is_made_where_somebody_made_another(store: Store) -> None:
+    first = await store.ensure_admin_key(None)
+    await store.keys.create(scopes={Scope.ADMIN}, name="mine")
+    assert first is not None
+    principal = store.grants.principal(first)
+    assert principal is not None
+    await store.keys.revoke(principal.id)
+
+    assert await store.ensure_admin_key(None) is None

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from arrowslit.credential import RootKey
+from arrowslit.errors import Error
+from arrowslit.store.database import migrate
+from arrowslit.store.open import Store
+from arrowslit.store.tables import metadata
+from tests.store.kit import ROOT, ManualClock, opened
+
+
+def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'state.db'}")
+    with engine.begin() as connection:
+        migrate(connection)
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+async def test_the_file_is_its_owners_alone_and_survives_a_loss_of_power(tmp_path: Path, clock: ManualClock) -> None:
+    async with opened(tmp_path, clock) as store:
+        await store.tunnels.create("a")
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        settings = [
+            (await store.tunnels._database.read(text(f"PRAGMA {name}")))[0][0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+
+    assert set(modes.values()) == {0o600}
+    assert settings == ["wal", 2, 1, 10_000]
+
+
+async def test_another_root_key_is_refused_before_it_makes_every_key_unknown(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with opened(tmp_path, clock) as store:
+        await store.tunnels.create("a")
+
+    with pytest.raises(Error) as refused:
+        async with opened(tmp_path, clock, RootKey(b"x" * 32)):
+            pass
+
+    assert refused.value.code == "state_unusable"
+    async with opened(tmp_path, clock, ROOT) as store:
+        assert store.tunnels.get("tnl_a") is not None
+
+
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "state.db").write_text("something else, long enough to be looked at" * 100)
+
+    with pytest.raises(Error) as refused:
+        async with opened(tmp_path, clock):
+            pass
+
+    assert refused.value.code == "state_unusable"
+    assert (tmp_path / "state.db").read_text().startswith("something else")
+
+
+async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, clock: ManualClock) -> None:
+    async with opened(tmp_path, clock):
+        pass
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    connection.close()
+
+    with pytest.raises(Error) as refused:
+        async with opened(tmp_path, clock):
+            pass
+
+    assert refused.value.code == "state_unusable"
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/state.db", "nonsense", "oracle://host/db"])
+async def test_an_address_that_leads_nowhere_is_refused(clock: ManualClock, url: str) -> None:
+    with pytest.raises(Error) as refused:
+        async with Store.open(url, root=ROOT, clock=clock, random=lambda n: b"0" * n):
+            pass
+
+    assert refused.value.code == "state_unusable"
+
+
+async def test_two_who_write_at_once_wait_for_each_other(tmp_path: Path, clock: ManualClock) -> None:
+    async with opened(tmp_path, clock) as one, opened(tmp_path, clock) as two:
+        await asyncio.gather(
+            *(one.tunnels.create(f"one-{number}") for number in range(15)),
+            *(two.tunnels.create(f"two-{number}") for number in range(15)),
+        )
+    async with opened(tmp_path, clock) as store:
+        assert len(store.tunnels.every()) == 30
+
+
+async def test_of_many_who_want_one_name_one_gets_it(tmp_path: Path, clock: ManualClock) -> None:
+    async with opened(tmp_path, clock) as one, opened(tmp_path, clock) as two:
+        wishes = [store.tunnels.create("wanted") for store in (one, two) for _ in range(5)]
+        answers = await asyncio.gather(*wishes, return_exceptions=True)
+
+    codes = [answer.code for answer in answers if isinstance(answer, Error)]
+    assert codes == ["name_taken"] * 9
