@@ -1,0 +1,181 @@
+"""The ceiling: what the owner of the connector's machine lets through, whatever the public side was granted or says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from arrowslit.errors import Error
+from arrowslit.outcome import Effect
+from arrowslit.policy.decide import ALLOW, METHODS, Allow, Asked, Deny, echo
+from arrowslit.principal import check_tenant, check_tool
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """A list of exact names; holds none unless it says so. `any` was written as `["*"]`."""
+
+    listed: frozenset[str] = frozenset()
+    any: bool = False
+
+    def __contains__(self, name: object) -> bool:
+        return self.any or name in self.listed
+
+    def shown(self) -> list[str]:
+        """As it stands in a ceiling file, sorted."""
+        return ["*"] if self.any else sorted(self.listed)
+
+
+class Source(Enum):
+    """Where a ceiling comes from, in the word that `status` shows."""
+
+    NONE = "none"  # neither --ceiling nor --allow
+    FLAGS = "--allow"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The local policy. `hosts` are further `host:port` that the target may be at, beside what `--target` says.
+
+    `read_only` and `idempotent` are tools that the operator declared so. Made once, at the start: by `parse`, by
+    `of_tools`, or it is `OPEN`. Nothing that the public side sends changes it (P10).
+    """
+
+    source: Source
+    tools: Names = Names()
+    tenants: Names = Names()
+    hosts: frozenset[str] = frozenset()
+    read_only: frozenset[str] = frozenset()
+    idempotent: frozenset[str] = frozenset()
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is one at all. Without, everything passes as the relay grants it."""
+        return self.source is not Source.NONE
+
+    def may_see(self, tool: str | None) -> bool:
+        """Whether the tool of exactly this name passes: the rule for calls, and for what a list shows."""
+        return not self.limits or (tool is not None and tool in self.tools)
+
+    def decide(self, asked: Asked) -> Allow | Deny:
+        """Whether `asked` passes, by what the server would read in it and not by what the relay says about it.
+
+        Every tenant that the message could be read to name has to be a listed one; a request that names none passes
+        only where any tenant does. Notifications and responses carry no tenant, and reach nobody's data.
+        """
+        if not self.limits or asked.method is None:
+            return ALLOW
+        if asked.method not in METHODS:
+            return _deny(f"the method {echo(asked.method)} does not pass the connector's ceiling")
+        if not asked.method.startswith("notifications/") and not self.tenants.any:
+            named = asked.tenants
+            if not named or not all(tenant in self.tenants for tenant in named):
+                return _deny("this tenant does not pass the connector's ceiling")
+        if asked.method == "tools/call" and not self.may_see(asked.tool):
+            return _deny(f"the tool {echo(asked.tool or '')} does not pass the connector's ceiling")
+        return ALLOW
+
+    def effect(self, tool: str) -> Effect:
+        """What the operator of the connector declared about a tool; the stronger claim where it is in both lists."""
+        if tool in self.read_only:
+            return Effect.READ_ONLY
+        return Effect.IDEMPOTENT if tool in self.idempotent else Effect.WRITE
+
+    def summary(self) -> dict[str, object]:
+        """For `status` and the line at the start: where it comes from, and what it lets through."""
+        if not self.limits:
+            return {"ceiling": self.source.value}
+        return {
+            "ceiling": self.source.value,
+            "tools": self.tools.shown(),
+            "tenants": self.tenants.shown(),
+            "hosts": sorted(self.hosts),
+            "read_only": sorted(self.read_only),
+            "idempotent": sorted(self.idempotent),
+        }
+
+
+OPEN = Ceiling(Source.NONE, tools=Names(any=True), tenants=Names(any=True))
+"""Neither `--ceiling` nor `--allow`: the one place where absence does not deny, so that the first command works."""
+
+
+def of_tools(names: Iterable[str]) -> Ceiling:
+    """The ceiling of `--allow TOOL…`: these tools, for any tenant.
+
+    Raises Error `ceiling_invalid` for no tool at all, and for a bad name.
+    """
+    tools = frozenset(_checked(name, check_tool, "--allow") for name in names)
+    if not tools:
+        raise _invalid("--allow names no tool")
+    return Ceiling(Source.FLAGS, tools=Names(tools), tenants=Names(any=True))
+
+
+def parse(text: str) -> Ceiling:
+    """The ceiling in a TOML file: `tools`, `tenants`, `hosts`, `read_only`, `idempotent`, each a list of exact names.
+
+    An absent `tools` or `tenants` lets none through, `["*"]` any. Raises Error `ceiling_invalid` for anything that does
+    not say clearly what is meant: an unknown key, another type, a pattern, a file without a single key.
+    """
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise _invalid(f"it is not TOML: {error}") from None
+    if not table:
+        raise _invalid("it is empty")
+    if unknown := sorted(table.keys() - _KEYS):
+        raise _invalid(f"unknown key {echo(unknown[0])}")
+    return Ceiling(
+        Source.FILE,
+        tools=_names(table, "tools", check_tool),
+        tenants=_names(table, "tenants", check_tenant),
+        hosts=_list(table, "hosts", _check_host),
+        read_only=_list(table, "read_only", check_tool),
+        idempotent=_list(table, "idempotent", check_tool),
+    )
+
+
+_KEYS = frozenset({"tools", "tenants", "hosts", "read_only", "idempotent"})
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+):[0-9]{1,5}")
+
+
+def _names(table: dict[str, object], key: str, check: Callable[[str], str]) -> Names:
+    return Names(any=True) if table.get(key) == ["*"] else Names(_list(table, key, check))
+
+
+def _list(table: dict[str, object], key: str, check: Callable[[str], str]) -> frozenset[str]:
+    value = table.get(key, [])
+    if not isinstance(value, list):
+        raise _invalid(f"{key} is not a list")
+    return frozenset(_checked(name, check, key) for name in value)
+
+
+def _checked(name: object, check: Callable[[str], str], where: str) -> str:
+    if not isinstance(name, str):
+        raise _invalid(f"{where} holds something that is not text")
+    try:
+        return check(name)
+    except Error as error:
+        raise _invalid(f"{where}: {error.message}") from None
+
+
+def _check_host(text: str) -> str:
+    """`host:port` in lower case; the connector reads it as strictly as the address of a target."""
+    if not _HOST.fullmatch(text.lower()):
+        raise _invalid(f"{text!r} is not host:port")
+    return text.lower()
+
+
+def _invalid(why: str) -> Error:
+    return Error(
+        "ceiling_invalid",
+        f"the ceiling cannot be used: {why}",
+        hint='a ceiling is TOML: tools = ["check_stock"], tenants = ["*"], hosts, read_only, idempotent',
+    )
+
+
+def _deny(why: str) -> Deny:
+    return Deny("denied_by_ceiling", why, "the connector's operator decides: see its --ceiling file or --allow")

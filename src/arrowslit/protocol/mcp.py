@@ -1,0 +1,385 @@
+"""What a gateway must know of MCP: eras, tool names, header mirrors; the facts it adds, and the lists it filters."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Never
+
+import msgspec
+from msgspec import Raw
+
+from arrowslit.protocol.jsonrpc import Id, Kind, Message, Refused, fold
+
+Headers = Sequence[tuple[str, str]]
+"""HTTP fields in order: lower-case name, value without surrounding whitespace (RFC 9110, 5.5)."""
+
+NAMESPACE = "dev.arrowslit/"
+"""The prefix of our keys in `params._meta`. What a client writes under it never reaches a server."""
+
+MAX_DEADLINE_MS = 3_600_000  # one hour
+
+
+class Era(Enum):
+    """Which kind of MCP a request speaks; decided for each request anew."""
+
+    LEGACY = "legacy"  # 2024-11-05 to 2025-11-25: a handshake, sessions
+    MODERN = "modern"  # from 2026-07-28: each request carries version and capabilities, and closing the stream cancels
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a message asks for. `tool` is set for `tools/call` alone; `method` is None for a posted response."""
+
+    message: Message
+    era: Era
+    method: str | None
+    tool: str | None = None
+    deadline_ms: int | None = None
+    progress_token: Id | None = None
+
+    @property
+    def tenants(self) -> list[str | None]:
+        """Everything in `_meta` that a server could take for the tenant: ours or the bare alias, in any spelling."""
+        keys = (NAMESPACE + "tenant", "tenant")
+        return [_text(value) for key, value in (self.message.meta or {}).items() if fold(key) in keys]
+
+
+_VERSION, _METHOD, _NAME, _SESSION = "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id"
+_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+_DEADLINE_KEY, _DEADLINE_HEADER = "dev.arrowslit/deadline-ms", "arrowslit-deadline-ms"
+_NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}  # what the header Mcp-Name repeats
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MILLISECONDS = re.compile(r"[1-9][0-9]{0,6}")
+_BASE64 = re.compile(r"=\?base64\?(.*)\?=")
+
+_encode = msgspec.json.Encoder().encode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_whole_number = msgspec.json.Decoder(int).decode
+_tokens: msgspec.json.Decoder[Id] = msgspec.json.Decoder(Id)
+_decode_token = _tokens.decode
+
+
+def routing_headers(headers: Headers, ident: Id | None = None) -> dict[str, str]:
+    """The headers that mean something to MCP or us, by name. Raises Refused `header_ambiguous` if one stands twice."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name[:4] == "mcp-" or name[:10] == "arrowslit-" or name == "last-event-id":
+            if name in found:
+                raise Refused("header_ambiguous", f"the header {name} stands twice", ident)
+            found[name] = value
+    return found
+
+
+def peek(message: Message, headers: Headers) -> Asked:
+    """What `message` asks for. Everything is decided from the body; headers that repeat it have to agree with it.
+
+    Raises Refused for a request without an id, a notification with one, arguments that are no object, a deadline that
+    is none, a header that contradicts the body or stands twice, and a response to nobody's question.
+    """
+    routing = routing_headers(headers, message.id)
+    method = message.method
+    if method is None:
+        if _SESSION not in routing or _is_modern(routing.get(_VERSION, "")):
+            raise Refused(
+                "unexpected_response", "no server asked this client anything outside of a session", message.id
+            )
+        return Asked(message, Era.LEGACY, None)
+    if method.startswith("notifications/") != (message.kind is Kind.NOTIFICATION):
+        if message.kind is Kind.REQUEST:
+            raise Refused("invalid_request", "a notification has no id", message.id)
+        raise Refused("id_required", "a request needs an id")
+    meta = message.meta or {}
+    _check_mirrors(message, meta, routing)
+    return Asked(
+        message,
+        Era.MODERN if _VERSION_KEY in meta or _is_modern(routing.get(_VERSION, "")) else Era.LEGACY,
+        method,
+        _tool(message) if method == "tools/call" else None,
+        _deadline(meta.get(_DEADLINE_KEY), routing.get(_DEADLINE_HEADER), message.id),
+        _token(meta["progressToken"]) if "progressToken" in meta else None,
+    )
+
+
+def stamp(message: Message, facts: Mapping[str, str], aliases: Mapping[str, str]) -> Message:
+    """The message as the server shall see it: a request says our `facts` (`tenant`, `call-id`) in `_meta`.
+
+    `aliases` are further keys, alias → fact. Every key of the client's that could be taken for one of ours or for an
+    alias is removed from `_meta`, from notifications too, whether or not there is a fact to write.
+    """
+    meta = _without_ours(message.meta, aliases) if message.meta else {}
+    if message.kind is Kind.REQUEST and facts:
+        for name, value in facts.items():
+            meta[NAMESPACE + name] = Raw(_encode(value))
+        for alias, name in aliases.items():
+            if name in facts:
+                meta[alias] = meta[NAMESPACE + name]
+    elif message.meta is None:
+        return message
+    return Message(message.kind, message.id, message.method, message.params or {}, meta)
+
+
+def filter_tools(body: bytes, allowed: Callable[[str], bool]) -> bytes:
+    """A response with `result.tools`, without the tools that are not `allowed`; anything else is returned as it is.
+
+    Takes a whole JSON body or the data of one event. Order, and every byte of what stays, is kept; `cacheScope` becomes
+    private. Raises Refused `list_unreadable` for a list that clients could read in more than one way.
+    """
+    if not _may_hold_tools(body):
+        return body
+    whole = _read_answer(body)
+    if isinstance(whole, list):
+        if any(_tools(part) is not None for part in whole):
+            _unsafe("the tools are part of a batch")
+        return body
+    tools = _tools(whole)
+    if tools is None:
+        return body
+    try:
+        envelope = _decode_members(body)
+        result = _decode_members(envelope["result"])
+        entries = _decode_entries(result["tools"])
+    except (msgspec.MsgspecError, ValueError):
+        _unsafe("the answer is not JSON")
+    kept = [raw for raw, tool in zip(entries, tools, strict=True) if (name := _tool_name(tool)) and allowed(name)]
+    result["tools"] = Raw(_encode(kept))
+    if "cacheScope" in result:
+        result["cacheScope"] = Raw(b'"private"')
+    envelope["result"] = Raw(_encode(result))
+    return _encode(envelope)
+
+
+def answer_id(data: bytes) -> Id | None:
+    """The id that a JSON-RPC response answers, None for anything else. Never raises; reads no more than it must."""
+    try:
+        heard = _decode_answer(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return heard.id if not heard.method and (heard.result or heard.error) else None
+
+
+def progress_token(data: bytes) -> Id | None:
+    """The token of a `notifications/progress`, None for anything else. Never raises."""
+    if b'"progressToken"' not in data:
+        return None
+    try:
+        heard = _decode_progress(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return heard.params.progressToken if heard.method == "notifications/progress" else None
+
+
+_FORWARDED = frozenset({"accept", "content-type", "last-event-id", "traceparent", "tracestate", "baggage"})
+
+# A connection's own business (RFC 9110, 7.6.1), what the relay says itself, and what speaks for a whole origin and so
+# for every other server behind the same relay.
+_NOT_RETURNED = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "date",
+        "server",
+        "set-cookie",
+        "set-cookie2",
+        "alt-svc",
+        "clear-site-data",
+        "strict-transport-security",
+    ]
+)
+
+
+def forward(headers: Headers) -> list[tuple[str, str]]:
+    """What of a request's headers goes to the target. Never a credential, a cookie, or anything that is ours."""
+    return [pair for pair in headers if pair[0] in _FORWARDED or pair[0].startswith("mcp-")]
+
+
+def returnable(headers: Headers) -> list[tuple[str, str]]:
+    """What of a response's headers goes to the caller."""
+    dropped = _NOT_RETURNED
+    named = [value for name, value in headers if name == "connection"]
+    if named:
+        dropped |= {token.strip().lower() for value in named for token in value.split(",")}
+    return [
+        pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(("arrowslit-", "access-control-"))
+    ]
+
+
+def _is_modern(version: str) -> bool:
+    return _DATE.fullmatch(version) is not None and version >= "2026-07-28"
+
+
+def _check_mirrors(message: Message, meta: Mapping[str, Raw], routing: Mapping[str, str]) -> None:
+    """Headers repeat the body, or Refused `header_mismatch`. They must be there where the body names its version.
+
+    MCP 2026-07-28, Streamable HTTP; the checks of a server of the python SDK (`mcp.shared.inbound`), for every era.
+    """
+    required = _VERSION_KEY in meta and message.kind is Kind.REQUEST
+    if _VERSION_KEY in meta and (required or _VERSION in routing):
+        _agree(_VERSION, routing.get(_VERSION), _text(meta[_VERSION_KEY]), message.id)
+    if required or _METHOD in routing:
+        _agree(_METHOD, routing.get(_METHOD), message.method, message.id)
+    member = _NAMED.get(message.method or "")
+    if member and message.params and member in message.params and (required or _NAME in routing):
+        _agree(_NAME, _mirrored(routing.get(_NAME)), _text(message.params[member]), message.id)
+
+
+def _agree(name: str, header: str | None, body: str | None, ident: Id | None) -> None:
+    if header is None or header != body:
+        raise Refused("header_mismatch", f"the header {name} does not say what the body says", ident)
+
+
+def _mirrored(value: str | None) -> str | None:
+    """The value of an Mcp-Name header without its base64 wrapping; None for one that is wrapped wrongly."""
+    wrapped = value and _BASE64.fullmatch(value)
+    if not wrapped:
+        return value
+    try:
+        text = base64.b64decode(wrapped[1], validate=True)
+        return text.decode() if base64.b64encode(text).decode() == wrapped[1] else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _text(raw: Raw) -> str | None:
+    try:
+        return _decode_text(raw)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _token(raw: Raw) -> Id | None:
+    try:
+        return _decode_token(raw)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _tool(message: Message) -> str:
+    params = message.params or {}
+    name = _text(params["name"]) if "name" in params else None
+    if name is None:
+        raise Refused("arguments_invalid", "tools/call needs the name of a tool, a string", message.id)
+    if "arguments" in params and memoryview(params["arguments"])[0] != 0x7B:
+        raise Refused("arguments_invalid", "the arguments of a tool are an object", message.id)
+    return name
+
+
+def _deadline(raw: Raw | None, header: str | None, ident: Id | None) -> int | None:
+    """Milliseconds, from the body rather than from the header; None if neither names a deadline."""
+    if raw is not None:
+        try:
+            milliseconds = _decode_whole_number(raw)
+        except msgspec.MsgspecError:
+            milliseconds = 0
+    elif header is not None:
+        milliseconds = int(header) if _MILLISECONDS.fullmatch(header) else 0
+    else:
+        return None
+    if not 1 <= milliseconds <= MAX_DEADLINE_MS:
+        raise Refused("deadline_invalid", f"a deadline is a whole number of ms, 1 to {MAX_DEADLINE_MS}", ident)
+    return milliseconds
+
+
+def _without_ours(meta: Mapping[str, Raw], aliases: Iterable[str]) -> dict[str, Raw]:
+    folded = frozenset(map(fold, aliases))
+    return {
+        key: value
+        for key, value in meta.items()
+        if (seen := fold(key)) not in folded and not seen.startswith(NAMESPACE)
+    }
+
+
+class _Heard(msgspec.Struct):
+    """What tells an answer from the other messages of a stream."""
+
+    id: int | str | None = None
+    method: Raw = Raw()  # empty where there is none
+    result: Raw = Raw()
+    error: Raw = Raw()
+
+
+class _Progress(msgspec.Struct):
+    progressToken: int | str  # noqa: N815 the name on the wire
+
+
+class _ProgressMessage(msgspec.Struct):
+    method: str
+    params: _Progress
+
+
+_decode_answer = msgspec.json.Decoder(_Heard).decode
+_decode_progress = msgspec.json.Decoder(_ProgressMessage).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_entries = msgspec.json.Decoder(list[Raw]).decode
+
+
+class _Twice(dict[str, Any]):
+    """An object in which a key stood twice. That is the server's business unless it decides what is shown."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else _Twice(members)
+
+
+def _unsafe(why: str) -> Never:
+    raise Refused("list_unreadable", why)
+
+
+def _may_hold_tools(body: bytes) -> bool:
+    """Whether a key of `body` can be `tools` for any reader: written plainly, in any case, escaped, or not in UTF-8.
+
+    A reader that ignores case takes `ſ` (U+017F) for `s`; no other character beyond ASCII folds to one of the letters.
+    """
+    start = body.lstrip(b" \t\r\n")[:1]
+    if b"!" <= start <= b"~" and start not in b"{[":
+        return False  # plain text, an HTML page: not JSON in any encoding
+    return b"tools" in body.lower() or b"\\u" in body or b"\xc5\xbf" in body or b"\0" in body
+
+
+def _read_answer(body: bytes) -> Any:
+    try:
+        return _LENIENT.decode(body.decode())
+    except (ValueError, RecursionError):
+        _unsafe("the answer is not JSON in UTF-8")
+
+
+_LENIENT = json.JSONDecoder(object_pairs_hook=_members)
+
+
+def _tools(answer: object) -> list[Any] | None:
+    """`result.tools` of a response, None if it has none. Raises Refused where readers could disagree about that."""
+    result = _only(answer, "result")
+    tools = _only(result, "tools")
+    if isinstance(tools, list):
+        return tools
+    if isinstance(result, dict) and "tools" in result:
+        _unsafe("result.tools is not an array")
+    return None
+
+
+def _tool_name(tool: object) -> str | None:
+    name = _only(tool, "name")
+    return name if isinstance(name, str) else None
+
+
+def _only(holder: object, member: str) -> Any:
+    """The value of a member of an object, None where there is none. Raises Refused if it could be there twice."""
+    if not isinstance(holder, dict):
+        return None
+    if isinstance(holder, _Twice) or any(key != member and fold(key[:64]) == member for key in holder):
+        _unsafe(f"an object could be read to have another {member!r}")
+    return holder.get(member)

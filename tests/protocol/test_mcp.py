@@ -1,0 +1,605 @@
+"""What a gateway knows of MCP: which message asks for what, whose facts a server sees, and which tools a list shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp.shared.inbound import InboundLadderRejection, InboundModernRoute, classify_inbound_request, encode_header_value
+
+from arrowslit.errors import CODES
+from arrowslit.protocol.jsonrpc import Kind, Refused, read, write
+from arrowslit.protocol.mcp import (
+    Asked,
+    Era,
+    answer_id,
+    filter_tools,
+    forward,
+    peek,
+    progress_token,
+    returnable,
+    routing_headers,
+    stamp,
+)
+
+VERSION = "io.modelcontextprotocol/protocolVersion"
+CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
+SESSION = {"mcp-session-id": "92ffbfcf", "mcp-protocol-version": "2025-11-25"}
+FACTS = {"tenant": "acme", "call-id": "call_1"}
+ALIASES = {"tenant": "tenant"}
+
+Sent = dict[str, str]
+
+
+def ask(body: bytes | dict[str, Any], headers: Sent | None = None) -> Asked:
+    return peek(read(body if isinstance(body, bytes) else json.dumps(body).encode()), list((headers or {}).items()))
+
+
+def call(name: object = "check_stock", **params: object) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": name} | params}
+
+
+def modern(body: dict[str, Any], version: object = "2026-07-28") -> dict[str, Any]:
+    meta = body.get("params", {}).get("_meta", {}) | {VERSION: version, CAPABILITIES: {}}
+    return body | {"params": body.get("params", {}) | {"_meta": meta}}
+
+
+MIRRORS = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "check_stock"}
+
+
+def refusal(body: bytes | dict[str, Any], headers: Sent | None = None) -> str:
+    with pytest.raises(Refused) as refused:
+        ask(body, headers)
+    assert refused.value.code in CODES
+    return refused.value.code
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+@pytest.mark.parametrize(
+    ("client", "body", "headers", "expected"),
+    [
+        (
+            "mcp 1.30",
+            (
+                b'{"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},'
+                b'"clientInfo":{"name":"mcp","version":"0.1.0"}},"jsonrpc":"2.0","id":0}'
+            ),
+            {},
+            (Era.LEGACY, "initialize", None, None),
+        ),
+        (
+            "mcp 1.30",
+            b'{"method":"notifications/initialized","jsonrpc":"2.0"}',
+            SESSION,
+            (Era.LEGACY, "notifications/initialized", None, None),
+        ),
+        (
+            "mcp 1.30",
+            b'{"method":"tools/list","params":{"cursor":"x"},"jsonrpc":"2.0","id":3}',
+            SESSION,
+            (Era.LEGACY, "tools/list", None, None),
+        ),
+        (
+            "mcp 1.30",
+            '{"method":"tools/call","params":{"name":"prög","arguments":{},"_meta":{"progressToken":4}},'
+            '"jsonrpc":"2.0","id":4}'.encode(),
+            SESSION,
+            (Era.LEGACY, "tools/call", "prög", 4),
+        ),
+        (
+            "mcp 2.3 legacy",
+            b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo"}}',
+            SESSION,
+            (Era.LEGACY, "tools/call", "echo", None),
+        ),
+        (
+            "mcp 2.3 legacy",
+            b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5,"reason":"timed out"}}',
+            SESSION,
+            (Era.LEGACY, "notifications/cancelled", None, None),
+        ),
+        (
+            "mcp 2.3",
+            (
+                b'{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/'
+                b'protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"mcp","version":"0.1.0"},'
+                b'"io.modelcontextprotocol/clientCapabilities":{}}}}'
+            ),
+            {"mcp-protocol-version": "2026-07-28", "mcp-method": "server/discover"},
+            (Era.MODERN, "server/discover", None, None),
+        ),
+        (
+            "fastmcp 4",
+            '{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"prög","arguments":{},"_meta":{"io.model'
+            'contextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"mcp",'
+            '"version":"0.1.0"},"io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/logLevel":'
+            '"debug","progressToken":4}}}'.encode(),
+            {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "=?base64?cHLDtmc=?="},
+            (Era.MODERN, "tools/call", "prög", 4),
+        ),
+    ],
+)
+def test_what_real_clients_send_is_understood(
+    client: str, body: bytes, headers: Sent, expected: tuple[Era, str, str | None, int | None]
+) -> None:
+    asked = ask(body, headers)
+    assert (asked.era, asked.method, asked.tool, asked.progress_token) == expected, client
+
+
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize(
+    ("case", "body", "code"),
+    [
+        ("AZ-09", {"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "safe"}}, "id_required"),
+        ("AZ-09 list", {"jsonrpc": "2.0", "method": "tools/list"}, "id_required"),
+        ("AZ-09 unknown", {"jsonrpc": "2.0", "method": "unknown/x"}, "id_required"),
+        ("AZ-08", {"jsonrpc": "2.0", "id": 1, "result": {}}, "unexpected_response"),
+        ("AZ-08 error", {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": ""}}, "unexpected_response"),
+        ("notification with an id", {"jsonrpc": "2.0", "id": 1, "method": "notifications/progress"}, "invalid_request"),
+        ("AZ-12 list", call(["safe"]), "arguments_invalid"),
+        ("AZ-12 object", call({"x": 1}), "arguments_invalid"),
+        ("AZ-12 number", call(5), "arguments_invalid"),
+        ("AZ-12 null", call(None), "arguments_invalid"),
+        ("AZ-12 no name", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {}}, "arguments_invalid"),
+        ("AZ-12 no params", {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}, "arguments_invalid"),
+        ("arguments as null", call(arguments=None), "arguments_invalid"),
+        ("arguments as a list", call(arguments=[]), "arguments_invalid"),
+        ("arguments as text", call(arguments="{}"), "arguments_invalid"),
+    ],
+)
+def test_what_is_no_proper_question_is_refused(case: str, body: dict[str, Any], code: str) -> None:
+    assert refusal(body) == code, case
+
+
+@pytest.mark.parametrize(
+    "name", ["safe ", " safe", "safe\n", "safe\u200b", "ѕafe", "ｓａｆｅ", "safe\0danger", "SAFE", ""]
+)
+@pytest.mark.promise("P6")
+def test_the_name_of_a_tool_is_never_normalised(name: str) -> None:
+    assert ask(call(name)).tool == name  # AZ-11: policy compares exactly this
+
+
+def test_a_response_belongs_to_a_session_of_the_legacy_era() -> None:
+    answer = {"jsonrpc": "2.0", "id": "server-1", "result": {"roots": []}}
+    asked = ask(answer, SESSION)
+    assert (asked.method, asked.era, asked.message.kind) == (None, Era.LEGACY, Kind.RESPONSE)
+    assert refusal(answer, SESSION | {"mcp-protocol-version": "2026-07-28"}) == "unexpected_response"
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"), [(7, 7), ("7", "7"), (7.0, None), (True, None), (None, None), ([1], None)]
+)
+def test_a_progress_token_is_a_number_or_text(token: object, expected: object) -> None:
+    assert ask(call(_meta={"progressToken": token})).progress_token == expected
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+@pytest.mark.promise("P2")
+def test_a_deadline_comes_from_the_body_or_else_from_the_header() -> None:
+    assert ask(call()).deadline_ms is None
+    assert ask(call(), {"arrowslit-deadline-ms": "1500"}).deadline_ms == 1500
+    asked = ask(call(_meta={"dev.arrowslit/deadline-ms": 2500}), {"arrowslit-deadline-ms": "1500"})
+    assert asked.deadline_ms == 2500
+
+
+@pytest.mark.parametrize("value", [0, -1, 3_600_001, 1.0, "1000", True, None, [], 2**63])
+def test_what_is_no_deadline_in_the_body_is_refused(value: object) -> None:
+    assert refusal(call(_meta={"dev.arrowslit/deadline-ms": value})) == "deadline_invalid"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "", "1.0", "1e3", "3600001", "0x10", "１０", " 5", "9" * 5000])
+def test_what_is_no_deadline_in_the_header_is_refused(value: str) -> None:
+    assert refusal(call(), {"arrowslit-deadline-ms": value}) == "deadline_invalid"
+
+
+# ---------------------------------------------------------------- headers that repeat the body
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (modern(call()), MIRRORS | {"mcp-name": "danger"}),
+        (modern(call()), MIRRORS | {"mcp-method": "tools/list"}),
+        (modern(call()), MIRRORS | {"mcp-method": "Tools/Call"}),
+        (modern(call()), MIRRORS | {"mcp-protocol-version": "2025-11-25"}),
+        (modern(call(), "2026-07-29"), MIRRORS),
+        (modern(call(), 20260728), MIRRORS),
+        (modern(call()), {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call"}),
+        (modern(call()), {"mcp-protocol-version": "2026-07-28", "mcp-name": "check_stock"}),
+        (modern(call()), {"mcp-method": "tools/call", "mcp-name": "check_stock"}),
+        (modern(call()), MIRRORS | {"mcp-name": "=?base64?%?="}),
+        (modern(call()), MIRRORS | {"mcp-name": "=?base64?Y2hlY2tfc3RvY2t=?="}),
+        (modern(call("é")), MIRRORS | {"mcp-name": "é"} | {"mcp-name": "=?base64?6Q==?="}),
+        (call(), SESSION | {"mcp-name": "danger"}),
+        (call(), SESSION | {"mcp-method": "tools/list"}),
+        (call(), {"mcp-name": "danger"}),
+    ],
+)
+def test_a_header_that_says_another_thing_than_the_body_is_refused(body: dict[str, Any], headers: Sent) -> None:
+    assert refusal(body, headers) == "header_mismatch"
+
+
+@pytest.mark.parametrize("name", ["check_stock", "prög", " edge ", "=?base64?eA==?=", "a\tb", "日本"])
+def test_a_name_that_no_header_can_hold_is_compared_unwrapped(name: str) -> None:
+    assert ask(modern(call(name)), MIRRORS | {"mcp-name": encode_header_value(name)}).tool == name
+    wrapped = base64.b64encode(name.encode()).decode()
+    assert ask(modern(call(name)), MIRRORS | {"mcp-name": f"=?base64?{wrapped}?="}).tool == name
+
+
+@pytest.mark.parametrize("name", ["mcp-name", "mcp-method", "mcp-session-id", "mcp-param-x", "arrowslit-deadline-ms"])
+def test_a_header_that_stands_twice_is_refused_in_every_era(name: str) -> None:
+    headers = [*SESSION.items(), (name, "1"), (name, "1")]
+    for attempt in (lambda: peek(read(json.dumps(call()).encode()), headers), lambda: routing_headers(headers)):
+        with pytest.raises(Refused) as refused:
+            attempt()
+        assert refused.value.code == "header_ambiguous"
+
+
+@pytest.mark.parametrize(
+    ("headers", "era"),
+    [
+        ({}, Era.LEGACY),
+        ({"mcp-protocol-version": "2025-11-25"}, Era.LEGACY),
+        ({"mcp-protocol-version": "1999-01-01"}, Era.LEGACY),
+        ({"mcp-protocol-version": "zzz"}, Era.LEGACY),
+        ({"mcp-protocol-version": "2026-07-28"}, Era.MODERN),
+        ({"mcp-protocol-version": "2027-01-01"}, Era.MODERN),
+    ],
+)
+def test_without_a_version_in_the_body_the_header_says_the_era(headers: Sent, era: Era) -> None:
+    assert ask(call(), headers).era is era
+
+
+versions = st.sampled_from(["2026-07-28", "2025-11-25", "2026-07-29", 7, None])
+names = st.sampled_from(["check_stock", "prög", "=?base64?eA==?=", "", "tools/call"])
+sent = st.fixed_dictionaries(
+    {},
+    optional={
+        "mcp-protocol-version": st.sampled_from(["2026-07-28", "2025-11-25", ""]),
+        "mcp-method": st.sampled_from(["tools/call", "tools/list", "prompts/get", "ping", "TOOLS/CALL", ""]),
+        "mcp-name": names.map(encode_header_value) | st.sampled_from(["x", "=?base64?!?=", ""]),
+    },
+)
+
+
+@given(st.sampled_from(["tools/call", "tools/list", "prompts/get", "ping"]), names, versions, sent)
+def test_a_modern_request_is_judged_as_a_server_of_the_sdk_judges_it(
+    method: str, name: str, version: object, headers: Sent
+) -> None:
+    body = modern({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": name}}, version)
+    verdict = classify_inbound_request(body, headers=headers)
+    try:
+        asked = ask(body, headers)
+    except Refused as refused:
+        assert refused.code == "header_mismatch"
+        assert isinstance(verdict, InboundLadderRejection)
+        assert verdict.code == -32020
+    else:
+        assert asked.era is Era.MODERN
+        assert isinstance(verdict, InboundModernRoute) or verdict.code != -32020
+
+
+# ---------------------------------------------------------------- whose facts the server sees
+
+SPELLINGS = [
+    "tenant",
+    "TENANT",
+    "Tenant",
+    "tenant\u200b",
+    "\ufefftenant",
+    "ten\u00adant",
+    "ｔｅｎａｎｔ",
+    " tenant",
+    "dev.arrowslit/tenant",
+    "Dev.Arrowslit/Tenant",
+    "dev.arrowſlit/tenant",
+    "dev.arrowslit／tenant",
+    "dev.arrowslit/ten\u2060ant",
+    "dev.arrowslit/call-id",
+    "dev.arrowslit/deadline-ms",
+    "dev.arrowslit/anything",
+    "dev.arrowslit/",
+]
+
+
+@pytest.mark.promise("P7")
+@pytest.mark.parametrize("key", SPELLINGS)
+@pytest.mark.parametrize("escaped", [False, True])
+def test_no_spelling_of_a_tenant_in_meta_has_an_effect(key: str, escaped: bool) -> None:  # TEN-01
+    spelled = "".join(f"\\u{ord(character):04x}" for character in key) if escaped else key
+    meta = f'{{"{spelled}": 1000, "com.example/own": {{"tenant": "kept"}}}}'
+    message = read(b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":' + meta.encode() + b"}}")
+    seen = json.loads(write(stamp(message, FACTS, ALIASES)))["params"]["_meta"]
+    assert seen == {
+        "com.example/own": {"tenant": "kept"},
+        "dev.arrowslit/tenant": "acme",
+        "dev.arrowslit/call-id": "call_1",
+        "tenant": "acme",
+    }
+    without = json.loads(write(stamp(message, {"call-id": "call_1"}, ALIASES)))["params"]["_meta"]
+    assert without == {"com.example/own": {"tenant": "kept"}, "dev.arrowslit/call-id": "call_1"}
+
+
+@pytest.mark.promise("P7")
+def test_a_tenant_in_arguments_is_data_without_authority() -> None:
+    message = read(json.dumps(call(arguments={"tenant": "evil", "tenant_id": "evil"})).encode())
+    seen = json.loads(write(stamp(message, FACTS, ALIASES)))["params"]
+    assert seen["_meta"]["tenant"] == seen["_meta"]["dev.arrowslit/tenant"] == "acme"
+    assert seen["arguments"] == {"tenant": "evil", "tenant_id": "evil"}
+
+
+@pytest.mark.promise("P7")
+def test_without_an_alias_the_bare_key_is_the_clients_own() -> None:
+    message = read(json.dumps(call(_meta={"tenant": "mine"})).encode())
+    seen = json.loads(write(stamp(message, FACTS, {})))["params"]["_meta"]
+    assert seen == {"tenant": "mine", "dev.arrowslit/tenant": "acme", "dev.arrowslit/call-id": "call_1"}
+
+
+def test_a_request_without_params_gets_the_facts_as_well() -> None:
+    stamped = stamp(read(b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'), FACTS, ALIASES)
+    assert json.loads(write(stamped))["params"]["_meta"]["dev.arrowslit/tenant"] == "acme"
+    assert read(write(stamped)) == stamped
+
+
+@pytest.mark.promise("P7")
+def test_a_notification_loses_what_is_ours_and_gets_nothing() -> None:
+    notification = read(
+        b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1,"_meta":{"Tenant":"x","a/b":1}}}'
+    )
+    assert json.loads(write(stamp(notification, FACTS, ALIASES)))["params"] == {"progress": 1, "_meta": {"a/b": 1}}
+    bare = read(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+    assert stamp(bare, FACTS, ALIASES) is bare
+
+
+def test_a_response_passes_as_it_came() -> None:
+    response = read(b'{"jsonrpc":"2.0","id":1,"result":{"_meta":{"tenant":"evil"}}}')
+    assert stamp(response, FACTS, ALIASES) is response
+
+
+@pytest.mark.promise("P7")
+def test_every_tenant_that_a_server_could_read_is_told() -> None:
+    asked = ask(call(_meta={"dev.arrowslit/tenant": "acme", "Tenant": "evil", "tenant": 5, "tenants": "x"}))
+    assert asked.tenants == ["acme", "evil", None]
+    assert ask(call()).tenants == []
+
+
+# ---------------------------------------------------------------- lists
+
+
+def listing(*tools: object, **result: object) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 2, "result": {"tools": list(tools)} | result}).encode()
+
+
+def safe(name: str) -> bool:
+    return name == "safe"
+
+
+@pytest.mark.promise("P6")
+def test_a_list_shows_what_is_allowed_and_nothing_else_changes() -> None:
+    body = (
+        b'{"jsonrpc":"2.0","id":2,"result":{"ttlMs":5,"cacheScope":"public","tools":[{"name":"danger"},'
+        b'{"name":"safe", "inputSchema":{"a": 1.0, "a":2}},{"name":"Safe"}],"nextCursor":"x","_meta":{ }}}'
+    )
+    assert filter_tools(body, safe) == (
+        b'{"jsonrpc":"2.0","id":2,"result":{"ttlMs":5,"cacheScope":"private","tools":['
+        b'{"name":"safe", "inputSchema":{"a": 1.0, "a":2}}],"nextCursor":"x","_meta":{ }}}'
+    )
+
+
+def test_a_list_keeps_its_order_and_its_cursor_even_when_it_is_empty() -> None:
+    names = [f"t{number}" for number in range(20)]
+    body = listing(*({"name": name} for name in names), nextCursor="more")
+    kept = json.loads(filter_tools(body, lambda name: name in {"t3", "t11", "t17"}))["result"]
+    assert [tool["name"] for tool in kept["tools"]] == ["t3", "t11", "t17"]
+    assert json.loads(filter_tools(body, lambda _: False))["result"] == {"tools": [], "nextCursor": "more"}
+
+
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize(
+    "tool",
+    [{}, {"name": None}, {"name": ["safe"]}, {"name": 1}, {"title": "safe"}, "safe", None, 1, ["safe"], {"name": ""}],
+)
+def test_a_tool_without_a_name_is_shown_to_nobody(tool: object) -> None:
+    shown = json.loads(filter_tools(listing(tool, {"name": "safe"}), lambda _: True))["result"]["tools"]
+    assert shown == [{"name": "safe"}]
+
+
+@pytest.mark.promise("P6")
+def test_a_list_is_recognised_by_any_spelling() -> None:
+    for body in (
+        rb'{"id":1,"result":{"\u0074ools":[{"\u006eame":"danger"},{"name":"\u0073afe"}]}}',
+        rb'{"id":1,"\u0072esult":{"tools":[{"name":"danger"},{"name":"\u0073afe"}]}}',
+        b' \n{"id":1,"result":{"tools":[{"name":"danger"},{"name":"safe"}]}}',
+    ):
+        shown = json.loads(filter_tools(body, safe))["result"]["tools"]
+        assert [tool["name"] for tool in shown] == ["safe"]
+
+
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":1,"result":{"tools":[{"name":"danger"}],"tools":[]}}',
+        b'{"id":1,"result":{"tools":[{"name":"danger"}]},"result":{}}',
+        rb'{"id":1,"result":{"\u0074ools":[{"name":"danger"}],"tools":[]}}',
+        b'{"id":1,"result":{"tools":[],"Tools":[{"name":"danger"}]}}',
+        b'{"id":1,"result":{"TOOLS":[{"name":"danger"}]}}',
+        '{"id":1,"result":{"toolſ":[{"name":"danger"}]}}'.encode(),
+        rb'{"id":1,"result":{"tool\u017f":[{"name":"danger"}]}}',
+        b'{"id":1,"Result":{"tools":[{"name":"danger"}]}}',
+        b'{"id":1,"result":{"tools":[{"name":"safe","name":"danger"}]}}',
+        b'{"id":1,"result":{"tools":[{"name":"safe","Name":"danger"}]}}',
+        rb'{"id":1,"result":{"tools":[{"name":"safe","n\u0061me":"danger"}]}}',
+        b'{"id":1,"result":{"tools":{"danger":{}}}}',
+        b'{"id":1,"result":{"tools":null}}',
+        b'{"id":1,"result":{"tools":[{"name":"danger"}]}',
+        b'{"id":1,"result":{"tools":[{"name":"danger","x":NaN}]}}',
+        b'{"id":1,"result":{"tools":[{"name":"danger","x":"\xff"}]}}',
+        rb'{"id":1,"result":{"tools":[{"name":"danger","x":"\ud800"}]}}',
+        b'[{"id":1,"result":{"tools":[{"name":"danger"}]}}]',
+        b'\xef\xbb\xbf{"id":1,"result":{"tools":[{"name":"danger"}]}}',
+        '{"id":1,"result":{"tools":[{"name":"danger"}]}}'.encode("utf-16"),
+        '{"id":1,"result":{"tools":[{"name":"danger"}]}}'.encode("utf-16-le"),
+        '{"id":1,"result":{"tools":[{"name":"danger"}]}}'.encode("utf-32-be"),
+        b'{"id":1,"result":{"tools":' + b"[" * 100_000,
+    ],
+    ids=range(23),
+)
+def test_a_list_that_could_be_read_in_two_ways_fails(body: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        filter_tools(body, lambda _: True)
+    assert refused.value.code == "list_unreadable"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"no such tools"}]}}',
+        b'{"jsonrpc":"2.0","id":1,"result":{"capabilities":{"tools":{}}}}',
+        rb'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"\u00e9"}]}}',
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"tools/list"}}',
+        b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}',
+        b'{"jsonrpc":"2.0","id":1,"result":{"structuredContent":{"tools":["a"],"tools":["b"]}}}',
+        b'[{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}]',
+        b"Not Found: no tools here",
+        b"<html>tools</html>",
+        b"",
+    ],
+)
+def test_what_is_no_list_passes_untouched(body: bytes) -> None:
+    assert filter_tools(body, lambda _: False) is body
+
+
+@pytest.mark.promise("P6")
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), max_size=8), st.data())
+def test_a_list_shows_exactly_the_tools_that_are_allowed(names: list[str], data: st.DataObject) -> None:
+    allowed = set(data.draw(st.lists(st.sampled_from(names)))) if names else set()
+    body = listing(*({"name": name, "title": name} for name in names))
+    shown = json.loads(filter_tools(body, allowed.__contains__))["result"]["tools"]
+    assert [tool["name"] for tool in shown] == [name for name in names if name in allowed]
+
+
+@given(st.binary(max_size=60).map(lambda noise: b'{"result":{"tools":[' + noise + b"]}}"))
+def test_a_list_of_any_bytes_is_read_or_refused(body: bytes) -> None:
+    try:
+        assert json.loads(filter_tools(body, lambda _: False))["result"]["tools"] == []
+    except Refused as refused:
+        assert refused.code == "list_unreadable"
+
+
+# ---------------------------------------------------------------- following a stream
+
+
+@pytest.mark.promise("P5")
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"jsonrpc":"2.0","id":4,"result":{"content":[]}}', 4),
+        (b'{"jsonrpc":"2.0","id":"4","error":{"code":1,"message":""}}', "4"),
+        (rb'{"jsonrpc":"2.0","\u0069d":4,"result":null}', 4),
+        (b'{"jsonrpc":"2.0","id":4,"method":"sampling/createMessage","params":{}}', None),
+        (b'{"jsonrpc":"2.0","id":4}', None),
+        (b'{"jsonrpc":"2.0","id":true,"result":{}}', None),
+        (b'{"jsonrpc":"2.0","id":4.0,"result":{}}', None),
+        (b'{"jsonrpc":"2.0","id":null,"error":{}}', None),
+        (b'{"jsonrpc":"2.0","id":4,"result":{', None),
+        (b"[" * 100_000, None),
+        (b'{"id":4,"result":' + b"[" * 100_000, None),
+        (b'{"id":"\xff","result":{}}', None),
+        (b"", None),
+        (b"4", None),
+    ],
+)
+def test_the_answer_of_a_stream_is_known_by_its_id(data: bytes, expected: int | str | None) -> None:
+    found = answer_id(data)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":4,"progress":1}}', 4),
+        (b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"4","progress":1}}', "4"),
+        (b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":true}}', None),
+        (b'{"jsonrpc":"2.0","method":"notifications/message","params":{"progressToken":4}}', None),
+        (b'{"jsonrpc":"2.0","id":1,"result":{"progressToken":4}}', None),
+        (b'{"progressToken":', None),
+        (b'{"method":"\xff","params":{"progressToken":1}}', None),
+        (b'{"progressToken":' + b"[" * 100_000, None),
+        (b"", None),
+    ],
+)
+def test_progress_is_known_by_its_token(data: bytes, expected: int | str | None) -> None:
+    assert progress_token(data) == expected
+
+
+@given(st.binary(max_size=80).map(lambda noise: b'{"id":1,"progressToken":' + noise) | st.binary())
+def test_following_a_stream_survives_any_bytes(data: bytes) -> None:
+    for found in (answer_id(data), progress_token(data)):
+        assert found is None or isinstance(found, int | str)
+
+
+# ---------------------------------------------------------------- headers that travel
+
+
+@pytest.mark.promise("P7")
+def test_nothing_that_names_a_caller_travels_to_the_target() -> None:  # TEN-02
+    headers = [
+        ("host", "relay"),
+        ("authorization", "Bearer x"),
+        ("cookie", "a=b"),
+        ("x-api-key", "x"),
+        ("x-tenant-id", "evil"),
+        ("x_tenant_id", "evil"),
+        ("forwarded", "for=evil"),
+        ("arrowslit-tenant", "evil"),
+        ("mcp_session_id", "evil"),
+        ("user-agent", "x"),
+        ("origin", "http://evil"),
+        ("proxy-authorization", "x"),
+    ]
+    kept = [
+        ("accept", "application/json, text/event-stream"),
+        ("content-type", "application/json"),
+        ("last-event-id", "7"),
+        ("mcp-session-id", "s"),
+        ("mcp-param-region", "=?base64?w7w=?="),
+        ("traceparent", "00-1"),
+        ("tracestate", "a=1"),
+        ("baggage", "a=1"),
+    ]
+    assert forward([*headers, *kept]) == kept
+
+
+def test_a_target_speaks_for_itself_and_for_nobody_else() -> None:
+    dropped = [
+        ("connection", "keep-alive, X-Hop"),
+        ("keep-alive", "timeout=5"),
+        ("x-hop", "1"),
+        ("transfer-encoding", "chunked"),
+        ("content-length", "5"),
+        ("date", "now"),
+        ("server", "uvicorn"),
+        ("set-cookie", "a=b"),
+        ("arrowslit-outcome", "denied"),
+        ("access-control-allow-origin", "*"),
+        ("strict-transport-security", "max-age=1"),
+        ("alt-svc", "h3"),
+    ]
+    kept = [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-transform"),
+        ("mcp-session-id", "s"),
+        ("www-authenticate", "Bearer"),
+        ("retry-after", "1"),
+        ("x-accel-buffering", "no"),
+    ]
+    assert returnable([*dropped, *kept]) == kept
