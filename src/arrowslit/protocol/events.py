@@ -62,7 +62,8 @@ class StreamCancelled(NamedTuple):
 
 class StreamEnded(NamedTuple):
     """To the relay: how the stream ended. `code` and `detail` are the connector's words, for the log and for
-    `denied`."""
+    `denied`.
+    """
 
     stream: int
     ending: Ending

@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from arrowslit.agents.api.agents import AgentsApi
 from arrowslit.agents.api.keys import KeysApi
+from arrowslit.agents.api.relay import RelayApi
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.toolsets import Reader
 from arrowslit.agents.api.tunnels import TunnelsApi
@@ -27,16 +28,18 @@ def routes(
     links: Links,
     clock: Clock,
     random: RandomBytes,
+    relay_fingerprint: str,
     domain: str = "tunnel.localhost",
 ) -> list[Route]:
     """The routes of /v1. Every one of them, the unknown ones too, asks for an administrator's key first.
 
-    `domain` is the tunnel domain; `wrong` counts wrong credentials, best together with the other doors.
+    `domain` is the tunnel domain, `relay_fingerprint` the SHA-256 of the relay's key in hex; `wrong` counts wrong credentials, best together with the other doors.
     """
     keeper = Doorkeeper(grants, wrong, random)
     return [
         *TunnelsApi(tunnels, links, random, domain).routes(keeper),
         *AgentsApi(agents, Reader(tunnels, domain)).routes(keeper),
         *KeysApi(keys, agents, clock).routes(keeper),
+        *RelayApi(relay_fingerprint, domain).routes(keeper),
         keeper.resource("/v1/{rest:path}"),
     ]
