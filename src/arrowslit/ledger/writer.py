@@ -1,0 +1,226 @@
+"""LedgerWriter: records on the way of a call; those of one loop tick leave in one write, and are on disk soon after.
+
+**When a write fails** (the disk is full) it is taken back, so that nothing of it is in the file, and:
+
+- what has not happened yet does not happen: `asked`, and every other record, is refused with `ledger_unavailable`;
+- what has happened is not forgotten: the `outcome` of an open call keeps its place in the chain, waits in memory (one
+  for each open call at most), and is written before anything else as soon as a write succeeds. That is tried with every
+  later append, and once a second. If the relay dies first, its next start finds the call open and says so.
+
+If a write cannot be taken back, or a sync fails, nobody knows what is on disk. Then the writer is broken for good, and
+every append says so, until a start has read the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from arrowslit.clock import Clock, rfc3339
+from arrowslit.ledger.chain import OUTCOME, RECOVERED, STOPPED
+from arrowslit.ledger.disk import Disk
+from arrowslit.ledger.keeper import SEGMENT_BYTES, SYNC_AFTER, Keeper
+from arrowslit.ledger.resume import Found, resume
+from arrowslit.ledger.tail import Broken, Entry, Tail, unavailable
+from arrowslit.outcome import Outcome
+from arrowslit.record import Fields
+
+Sync = Literal["soon", "always"]
+"""When an append returns: once its write has left the process, or once it is on disk."""
+
+RETRY_AFTER = 1.0  # seconds until a failed write is tried again without being asked
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """`signer` signs the heads; `digest` keys the fingerprints in records, so that nobody can try out what was sent."""
+
+    signer: Ed25519PrivateKey
+    digest: bytes
+
+
+@asynccontextmanager
+async def open_ledger(
+    disk: Disk, keys: Keys, clock: Clock, *, sync: Sync = "soon", segment_bytes: int = SEGMENT_BYTES
+) -> AsyncIterator[LedgerWriter]:
+    """The one writer of the ledger on `disk`, closed in order when the block ends; the disk is left open.
+
+    Reads first what is there. If the relay before this one died, a record says what was found, and each call that it
+    left open gets the outcome `outcome_unknown`. Raises Error `ledger_broken` if the files are not what was written,
+    `ledger_unavailable` if they cannot be written now.
+    """
+    found = resume(disk, keys.signer.public_key())
+    writer = LedgerWriter(disk, keys, clock, found, sync, segment_bytes)
+    await writer.start(found)
+    try:
+        yield writer
+    finally:
+        await writer.close()
+
+
+class LedgerWriter:
+    """The port `Ledger` on a Disk. Made by `open_ledger`."""
+
+    def __init__(self, disk: Disk, keys: Keys, clock: Clock, found: Found, sync: Sync, segment_bytes: int) -> None:
+        self._disk, self._digest_key, self._clock, self._always = disk, keys.digest, clock, sync == "always"
+        self._loop = asyncio.get_running_loop()
+        self._tail = Tail(disk, found)
+        self._keeper = Keeper(
+            disk,
+            self._tail,
+            clock,
+            keys.signer,
+            delay=0.0 if self._always else SYNC_AFTER,
+            segment_bytes=segment_bytes,
+            on_disk=self._on_disk,
+            on_failure=self._break,
+        )
+        self._refusal: str | None = None  # why no append is taken any more
+        self._broken = False
+        self._queue: list[Entry] = []  # sealed in this tick
+        self._unsynced: deque[Entry] = deque()  # written, and waited for until on disk
+        self._ts = ""  # of this tick
+        self._retry: asyncio.TimerHandle | None = None
+
+    async def append(self, kind: str, fields: Fields) -> int:
+        """As the port says; with `sync="always"`, once the record is on disk.
+
+        An `outcome` of an open call is also taken while writing fails (see the top of this module). A caller that is
+        cancelled takes back its waiting and not the record. Raises ValueError or TypeError for fields that are no JSON.
+        """
+        if self._refusal:
+            raise unavailable(self._refusal)
+        return await self._enqueue(kind, fields)
+
+    def digest(self, data: bytes) -> str:
+        """The first 128 bits of HMAC-SHA256, in 32 hex digits."""
+        return hmac.digest(self._digest_key, data, "sha256").hex()[:32]
+
+    async def start(self, found: Found) -> None:
+        """Go on where `found` ends: cut what is torn, sign what holds, record what the last relay left behind."""
+        try:
+            await self._disk.rotate(found.segment)
+            if found.torn:
+                self._disk.truncate(found.size)
+            await self._keeper.sync()
+            await self._keeper.sign()
+            for entry in self._left_behind(found):
+                if self._tail.write([entry]) or self._tail.kept:
+                    raise unavailable(str(self._tail.failure))
+            if self._tail.seq > found.seq:
+                await self._keeper.sync()
+        except (OSError, Broken) as error:
+            raise unavailable(str(error)) from error
+        self._keeper.start()
+
+    async def close(self) -> None:
+        """Write what waits, end the chain with `stopped`, sync and sign it. Appends are refused from here on."""
+        self._refusal = self._refusal or "the relay is stopping"
+        await self._keeper.stop()
+        self._flush()
+        if self._retry:
+            self._retry.cancel()
+        if self._broken:
+            return
+        try:
+            await self._keeper.sync()
+            await self._end_in_order()
+        except (OSError, Broken) as error:
+            self._break(str(error))
+
+    async def _end_in_order(self) -> None:
+        """Unless an outcome still waits for room: then the next start has to look, and the head stays open."""
+        if self._tail.kept:
+            return await self._keeper.sign()
+        await self._keeper.sign("closing")
+        if self._tail.write([self._seal(STOPPED, {})]):
+            return await self._keeper.sign()
+        await self._keeper.sync()
+        return await self._keeper.sign("closed")
+
+    def _left_behind(self, found: Found) -> Iterator[Entry]:
+        if not found.stopped:
+            yield self._seal(RECOVERED, {"bytes": found.torn, "newer": found.newer})
+        reason = "relay_stopped" if found.stopped else "relay_died"
+        for call, asked in found.open.items():
+            outcome = {"asked": asked, "call": call, "outcome": Outcome.OUTCOME_UNKNOWN.value, "reason": reason}
+            yield self._seal(OUTCOME, outcome)
+
+    def _enqueue(self, kind: str, fields: Fields) -> asyncio.Future[int]:
+        done: asyncio.Future[int] = self._loop.create_future()
+        if self._queue:
+            self._queue.append(self._tail.seal(kind, fields, self._ts, done))
+            return done
+        self._queue.append(self._seal(kind, fields, done))
+        self._loop.call_soon(self._flush)
+        return done
+
+    def _seal(self, kind: str, fields: Fields, done: asyncio.Future[int] | None = None) -> Entry:
+        self._ts = rfc3339(self._clock.now())
+        return self._tail.seal(kind, fields, self._ts, done)
+
+    def _flush(self) -> None:
+        """The end of a tick: one write for all of its records (two where some were kept from before)."""
+        if self._keeper.held or self._broken:
+            return
+        batch, self._queue = self._queue, []
+        try:
+            refused = self._tail.write(batch)
+        except Broken as error:
+            self._queue = batch
+            self._break(str(error))
+            return
+        if self._tail.failure:
+            self._after_failure(refused, self._tail.failure)
+            return
+        self._keeper.written()
+        if self._always:
+            self._unsynced.extend(batch)
+        else:
+            _settle(batch)
+
+    def _after_failure(self, refused: list[Entry], failure: OSError) -> None:
+        _fail(refused, str(failure))
+        _settle(self._tail.kept)
+        if self._tail.kept and not self._retry:
+            self._retry = self._loop.call_later(RETRY_AFTER, self._write_again)
+
+    def _write_again(self) -> None:
+        self._retry = None
+        self._flush()
+
+    def _on_disk(self, seq: int) -> None:
+        while self._unsynced and self._unsynced[0].seq <= seq:
+            _settle([self._unsynced.popleft()])
+        if self._queue:
+            self._loop.call_soon(self._flush)
+
+    def _break(self, reason: str) -> None:
+        """From now on nothing is written; whoever waits is told."""
+        _log.error("the ledger is broken until the next start (%s); outcomes lost: %d", reason, len(self._tail.kept))
+        self._broken, self._refusal = True, reason
+        self._tail.kept = []
+        _fail([*self._queue, *self._unsynced], reason)
+        self._queue, self._unsynced = [], deque()
+
+
+def _settle(entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        if entry.done and not entry.done.done():
+            entry.done.set_result(entry.seq)
+
+
+def _fail(entries: Iterable[Entry], reason: str) -> None:
+    for entry in entries:
+        if entry.done and not entry.done.done():
+            entry.done.set_exception(unavailable(reason))
