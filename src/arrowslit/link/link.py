@@ -108,8 +108,12 @@ class Stream:
     def give_up(self, reason: str) -> None:
         """The relay has given this stream up, or the link is gone."""
         self.cancelled = reason
-        if self.on_cancel is not None:
+        if self.on_cancel is None:
+            return
+        try:
             self.on_cancel(reason)
+        except Exception:  # the others on this link are still to be told
+            log.exception("stream %d could not be given up", self.id)
 
     def wake_writer(self) -> None:
         """What was queued has left."""
@@ -198,13 +202,18 @@ class Link:
         return reason
 
     async def _keep_pinging(self) -> None:
-        while True:
+        while not self._closed.done():
             if self.peer.unanswered_pings >= 2:
                 self.close(CloseCode.GOING_AWAY, "two pings were not answered")
                 return
+            self.ping()
+            await self._clock.sleep(PING_EVERY)
+
+    def ping(self) -> None:
+        """Ask for a sign of life: its pong also tells that the other side has read everything before it."""
+        if self.peer.state is LinkState.OPEN and not self._closed.done():
             self.peer.ping(self._clock.monotonic())
             self._flush_soon()
-            await self._clock.sleep(PING_EVERY)
 
     def drain(self) -> None:
         """Say that no new streams will come; those that run may end."""
@@ -253,6 +262,8 @@ class Link:
 
     def message(self, data: bytes | memoryview) -> None:
         """See PipeListener."""
+        if self._closed.done():
+            return  # nobody would get the answer
         self.heard_at = self._clock.monotonic()
         try:
             events = self.peer.receive(data, self.heard_at)
@@ -314,8 +325,13 @@ class Link:
         stream = self._streams[event.stream] = Stream(self, event.stream, event.head)
         if event.ended:
             stream.push(ev.RequestEnded(event.stream))
-        if self._on_stream is not None:
+        if self._on_stream is None:
+            return
+        try:
             self._on_stream(stream)
+        except Exception:  # the other events of this message are still to be heard
+            log.exception("stream %d could not be begun", stream.id)
+            stream.reset(Ending.NOT_STARTED)
 
     # ------------------------------------------------------------ outward
 

@@ -31,6 +31,8 @@ from arrowslit.link.pipe import MAX_MESSAGE, CloseCode, PipeListener
 log = logging.getLogger(__name__)
 
 READ_BUFFER = 4096  # bytes a connection starts with; ten thousand idle ones are what it is for
+FRAGMENTS = 4096  # of one message: a proxy may cut it into packets, nobody has a reason to cut it into bytes
+LINGER = 5.0  # seconds in which the last words must have left; then the connection is dropped with what it still holds
 _quiet = logging.getLogger("arrowslit.link.picows")
 _quiet.setLevel(logging.WARNING)
 
@@ -43,6 +45,10 @@ class WebSocketPipe(WSListener):
         self._listener: PipeListener | None = None
         self._early: list[bytes] = []
         self._gone: str | None = None
+        self._writable = True
+        self._fragments = 0  # of the message that is not finished
+        self._bytes = 0
+        self._lingering: asyncio.TimerHandle | None = None
 
     def attach(self, listener: PipeListener) -> None:
         """See Pipe."""
@@ -52,22 +58,33 @@ class WebSocketPipe(WSListener):
             listener.message(data)
         if self._gone is not None:
             listener.closed(self._gone)
+        elif not self._writable:
+            listener.writable(False)
 
     def send(self, message: bytes) -> bool:
         """See Pipe. Writing to a transport that is closing raises inside uvloop, so it is asked first."""
-        transport = self._transport
-        if transport is None or self._gone is not None or transport.underlying_transport.is_closing():
+        transport = self._open_transport()
+        if transport is None:
             return False
         transport.send(WSMsgType.BINARY, message)
         return True
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """See Pipe."""
+        transport = self._open_transport()
+        if transport is None:
+            return
+        words = reason.encode(errors="replace")[:123].decode(errors="ignore")  # whole characters, RFC 6455 5.5
+        transport.send_close(code, words)  # type: ignore[arg-type]  # any close code is an int
+        transport.disconnect()
+        self._lingering = asyncio.get_running_loop().call_later(LINGER, transport.disconnect, False)
+
+    def _open_transport(self) -> WSTransport | None:
+        """The transport while something may be sent and heard on it."""
         transport = self._transport
         if transport is None or self._gone is not None or transport.underlying_transport.is_closing():
-            return
-        transport.send_close(code, reason.encode()[:123])  # type: ignore[arg-type]  # any close code is an int
-        transport.disconnect()
+            return None
+        return transport
 
     @property
     def certificate(self) -> bytes | None:
@@ -90,30 +107,61 @@ class WebSocketPipe(WSListener):
             log.exception("a frame could not be handled")
 
     def _frame(self, frame: WSFrame) -> None:
+        transport = self._open_transport()
+        if transport is None:
+            return  # what still stood in the buffer when the pipe was closed
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(CloseCode.PROTOCOL_ERROR, "no extension was agreed")
             return
         match frame.msg_type:
-            case WSMsgType.BINARY | WSMsgType.CONTINUATION:  # the decoder takes any slicing
-                if self._listener is not None:
-                    self._listener.message(frame.get_payload_as_memoryview())
-                else:
-                    self._early.append(frame.get_payload_as_bytes())
+            case WSMsgType.BINARY | WSMsgType.CONTINUATION:
+                self._piece(frame)
+            case WSMsgType.PING:
+                if self._writable:  # pings of somebody who does not read the pongs are not saved up
+                    transport.send_pong(frame.get_payload_as_bytes())
             case WSMsgType.CLOSE:
                 self.close(CloseCode.NORMAL)
             case WSMsgType.TEXT:
                 self.close(CloseCode.PROTOCOL_ERROR, "messages are binary")
             case _:
-                return  # pings are answered by picows; pongs that nobody asked for mean nothing
+                return  # pongs that nobody asked for mean nothing
+
+    def _piece(self, frame: WSFrame) -> None:
+        """One frame of a message. It goes on at once, since the decoder takes any slicing; the limits are the
+        message's.
+        """
+        if (frame.msg_type == WSMsgType.BINARY) != (self._fragments == 0):
+            self.close(CloseCode.PROTOCOL_ERROR, "a message began before the last one ended, or went on without one")
+            return
+        data = frame.get_payload_as_memoryview()
+        self._fragments += 1
+        self._bytes += len(data)
+        if self._bytes > MAX_MESSAGE or self._fragments > FRAGMENTS:
+            self.close(CloseCode.TOO_BIG, f"a message has at most {MAX_MESSAGE} bytes and {FRAGMENTS} fragments")
+            return
+        if frame.fin:
+            self._fragments = self._bytes = 0
+        if self._listener is not None:
+            self._listener.message(data)
+        else:
+            self._early.append(bytes(data))
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
         heard: WSCloseHandshake | None = transport.close_handshake
         info = (heard.recv or heard.sent) if heard is not None else None
-        self._gone = f"closed with {info.code} {info.reason}".strip() if info else "connection lost"
+        self._gone = f"closed with {info.code.value} {info.reason}".strip() if info else "connection lost"
+        if self._listener is not None:
+            self._listener.closed(self._gone)
+
+    def pause_writing(self) -> None:
+        self._writable = False
         if self._listener is not None:
             self._listener.writable(False)
 
     def resume_writing(self) -> None:
+        self._writable = True
         if self._listener is not None:
             self._listener.writable(True)
 
@@ -136,7 +184,7 @@ def accept(transport: asyncio.Transport, key: bytes) -> WebSocketPipe:
         10,
         10,
         WSAutoPingStrategy.PING_WHEN_IDLE,
-        True,  # WebSocket pings of others are answered
+        False,  # WebSocket pings of others are answered by the pipe
         MAX_MESSAGE,
         None,
         READ_BUFFER,
@@ -176,6 +224,7 @@ async def connect(address: Address, headers: Sequence[tuple[str, str]]) -> WebSo
             address.url,
             ssl_context=address.tls,
             disconnect_on_exception=False,
+            enable_auto_pong=False,
             websocket_handshake_timeout=10,
             logger_name=_quiet,
             max_frame_size=MAX_MESSAGE,
@@ -191,6 +240,12 @@ async def connect(address: Address, headers: Sequence[tuple[str, str]]) -> WebSo
 
 def _refusal(error: Exception) -> Error:
     """What the relay said in HTTP instead of 101 (the envelope of edge/problem.py), or that it said nothing."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Error(
+            "relay_not_trusted",
+            f"the relay's TLS certificate is not trusted: {error.verify_message}",
+            hint="name the certificates of its authority with SSL_CERT_FILE=…, and the relay as its certificate does",
+        )
     response = getattr(error, "response", None)
     status = getattr(response, "status", None)
     if status is None:
