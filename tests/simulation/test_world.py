@@ -1,4 +1,4 @@
-"""The shipped classes under a loop whose clock and order one seed decides. The checker reads only the outside's logs."""
+"""The shipped classes under a loop that one seed decides. The checker reads only what the outside saw."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from arrowslit.clock import Clock, rfc3339
@@ -73,6 +73,10 @@ class Hub:
             connector_last_seen=self.last_seen(tunnel_id),
         )
 
+    def links(self, tunnel_id: str) -> Sequence[Served]:
+        """The links of a tunnel, the one that is next in turn first."""
+        return tuple(self._served.get(tunnel_id, ()))
+
     def last_seen(self, tunnel_id: str) -> str | None:
         """When a connector of the tunnel was last heard (RFC 3339), None for never in the life of this relay."""
         heard = [
@@ -84,7 +88,7 @@ class Hub:
 
     def cut(self, tunnel_id: str, reason: str) -> None:
         """Close every link of a tunnel: its token is worth nothing any more."""
-        for served in list(self._served.get(tunnel_id, [])):
+        for served in self.links(tunnel_id):
             served.link.close(CloseCode.FORBIDDEN, reason)
 
     def drain(self) -> None:

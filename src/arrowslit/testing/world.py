@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from arrowslit.connector.dial import Dialled, Dialler
 from arrowslit.connector.dial import Identity as ConnectorIdentity
 from arrowslit.connector.serve import Server
-from arrowslit.connector.targets.target import Lost, NotStarted, Reply, Request
+from arrowslit.connector.targets.target import Lost, NotStarted, Reply, Request, Target
 from arrowslit.credential import RootKey
 from arrowslit.errors import Error
 from arrowslit.ledger.writer import Keys, open_ledger
 from arrowslit.outcome import Effect
-from arrowslit.policy.ceiling import OPEN
+from arrowslit.policy.ceiling import OPEN, Ceiling
 from arrowslit.principal import Grant, Principal, Scope, Tenant
 from arrowslit.relay.accept import Accept
 from arrowslit.relay.accept import Identity as RelayIdentity
@@ -126,15 +126,17 @@ class SimTarget:
 
 @dataclass(slots=True)
 class Heard:
-    """An Answer that keeps what it was told."""
+    """An Answer that keeps what it was told. `ended` is True after a proper end, False after an abort, None before."""
 
     status: int | None = None
+    headers: Headers = ()
     body: bytearray = field(default_factory=bytearray)
-    ended: bool = False
+    ended: bool | None = None
 
     def head(self, status: int, headers: Headers) -> None:
         """See Answer."""
         self.status = status
+        self.headers = headers
 
     def piece(self, data: bytes) -> None:
         """See Answer."""
@@ -146,7 +148,7 @@ class Heard:
 
     def abort(self) -> None:
         """See Answer."""
-        self.ended = True
+        self.ended = False
 
     async def drain(self) -> None:
         """See Answer."""
@@ -162,26 +164,23 @@ class World:
 
     def __init__(self, seed: int, calls: Calls, hub: Hub, accept: Accept, group: asyncio.TaskGroup) -> None:
         self.chance = random.Random(seed)
-        self.targets: list[SimTarget] = []
         self._seed = seed
-        self._calls = calls
-        self._hub = hub
+        self.calls = calls
+        self.hub = hub
         self._accept = accept
         self._group = group
         self._tasks: list[asyncio.Task[None]] = []
         self._wires: list[Wire] = []
 
-    def start_connector(self, name: str, target: SimTarget) -> asyncio.Task[None]:
+    def start_connector(self, name: str, target: Target, ceiling: Ceiling = OPEN) -> asyncio.Task[None]:
         """A connector process; cancel the task to kill it (its wires are cut by `cut`, not by that)."""
         made = random_bytes(zlib.crc32(f"{self._seed}/{name}".encode()))
-        if target not in self.targets:
-            self.targets.append(target)
         dialler = Dialler(
             identity=ConnectorIdentity("sim", Ed25519PrivateKey.from_private_bytes(made(32)), name, made(8).hex()),
             dial=self._dial,
             relay_fingerprint=None,
-            server=Server(target, OPEN),
-            ceiling=OPEN,
+            server=Server(target, ceiling),
+            ceiling=ceiling,
             facts={},
             clock=SimClock(),
             random=made,
@@ -212,28 +211,30 @@ class World:
         for wire in wires:
             wire.cut()
 
-    async def connected(self) -> None:
-        """Wait until some connector serves."""
-        while not self._hub.status(TUNNEL.id)["connected"]:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  # simulated time costs nothing
+    async def connected(self, count: int = 1) -> None:
+        """Wait until so many links serve."""
+        while len(self.hub.links(TUNNEL.id)) < count:  # noqa: ASYNC110  # simulated time costs nothing
+            await asyncio.sleep(0.01)
 
-    async def call(self, tenant: str, tool: str, canary: str, deadline: float) -> dict[str, Any]:
-        """One call through `Calls.call`; the JSON-RPC response."""
-        message = {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {
-                "name": tool,
-                "arguments": {"canary": canary},
-                "_meta": {"dev.arrowslit/deadline-ms": int(deadline * 1000)},
-            },
-        }
-        principal = Principal(f"key_{tenant}", Tenant(tenant), frozenset({Scope.INVOKE}), frozenset({"agent_sim"}))
+    async def call(self, tenant: str | None, tool: str, canary: str, deadline: float) -> dict[str, Any]:
+        """One `tools/call` through `Calls.call`; the JSON-RPC response."""
+        meta = {"dev.arrowslit/deadline-ms": int(deadline * 1000)}
+        params = {"name": tool, "arguments": {"canary": canary}, "_meta": meta}
+        return (await self.post({"method": "tools/call", "params": params}, tenant=tenant)).read()
+
+    async def post(self, message: Mapping[str, object], *, tenant: str | None = "acme") -> Heard:
+        """One request, with the id 1 unless it has another."""
+        body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, **message})
+        return await self.exchange(Exchange("POST", [("content-type", "application/json")], body), tenant=tenant)
+
+    async def exchange(self, exchange: Exchange, *, tenant: str | None = "acme") -> Heard:
+        """One exchange through `Calls.call`."""
         heard = Heard()
-        exchange = Exchange("POST", [("content-type", "application/json")], msgspec.json.encode(message))
-        await self._calls.call(principal, "sim", "sim", exchange, heard)
-        return heard.read()
+        principal = Principal(
+            f"key_{tenant}", Tenant(tenant) if tenant else None, frozenset({Scope.INVOKE}), frozenset({"agent_sim"})
+        )
+        await self.calls.call(principal, "sim", "sim", exchange, heard)
+        return heard
 
 
 @asynccontextmanager
