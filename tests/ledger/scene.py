@@ -1,14 +1,12 @@
-"""What the tests of the ledger share: time that jumps, keys, and ledgers made without a writer."""
+"""What the tests of the ledger share: simulated time, keys, and ledgers made without a writer."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import selectors
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Never, ParamSpec
+from typing import Any, ParamSpec
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -16,6 +14,7 @@ from arrowslit.ledger.chain import GENESIS, hash_of, seal
 from arrowslit.ledger.disk import segment_name
 from arrowslit.ledger.head import Head, State, sign_head
 from arrowslit.ledger.writer import Keys
+from arrowslit.testing.loop import run
 
 P = ParamSpec("P")
 
@@ -25,52 +24,14 @@ KEYS = Keys(SIGNER, b"d" * 32)
 TS = "2026-11-22T10:00:00.000Z"
 
 
-class LoopClock:
-    """The time of the running loop, which `virtual` makes pass as fast as nothing happens."""
-
-    def now(self) -> float:
-        return 1_795_000_000.0 + self.monotonic()
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class _Jump(selectors.DefaultSelector):
-    """Where others wait for a socket or the next timer, this one turns the clock. Nothing from outside ever comes."""
-
-    passed = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise RuntimeError("everything waits, and no timer is left")
-        self.passed += max(timeout, 0.0)
-        return []
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
-
-    def time(self) -> float:
-        return self._jump.passed
-
-    def run_in_executor(self, *_: object) -> Never:
-        raise AssertionError("a thread was asked for")
-
-
-def virtual(test: Callable[P, Coroutine[object, object, None]]) -> Callable[P, None]:
-    """Run a test in virtual time: its sleeps take none, and no thread or socket can help it."""
+def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test in simulated time: its sleeps take none, and no thread or socket can help it."""
 
     @wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
-            runner.run(test(*args, **kwargs))
+    def run_in_order(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(0, lambda: test(*args, **kwargs), shuffle=False)
 
-    return run
+    return run_in_order
 
 
 def chain(count: int, *, signed: Sequence[int] = (), stopped: bool = False) -> list[bytes]:

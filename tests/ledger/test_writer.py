@@ -10,7 +10,8 @@ from arrowslit.errors import Error
 from arrowslit.ledger.verify import Report, audit
 from arrowslit.ledger.writer import LedgerWriter, open_ledger
 from arrowslit.testing.disk import MemoryDisk
-from tests.ledger.scene import KEYS, PUBLIC, LoopClock, chain, head_at, virtual
+from arrowslit.testing.loop import SimClock, run
+from tests.ledger.scene import KEYS, PUBLIC, chain, head_at, virtual
 
 
 def asked(number: int) -> dict[str, object]:
@@ -39,7 +40,7 @@ async def ask(ledger: LedgerWriter, *numbers: int) -> list[int]:
 @virtual
 async def test_a_record_has_left_the_process_when_its_append_returns() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         assert await ledger.append("asked", asked(1)) == 1
 
         assert told(disk.after_kill()) == [("asked", "call_1")]
@@ -49,7 +50,7 @@ async def test_a_record_has_left_the_process_when_its_append_returns() -> None:
 @virtual
 async def test_records_of_one_tick_leave_in_one_write() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         numbers = await ask(ledger, *range(64))
 
         assert disk.writes == 1
@@ -61,8 +62,8 @@ async def test_records_of_one_tick_leave_in_one_write() -> None:
 @virtual
 async def test_a_record_is_on_disk_within_50_ms(later: float) -> None:
     """Also one that comes just before, or during, the sync of another; a sync takes 15 ms here."""
-    disk = MemoryDisk(LoopClock(), sync_takes=0.015)
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.015)
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         await asyncio.sleep(later)
         await ask(ledger, 2)
@@ -75,8 +76,8 @@ async def test_a_record_is_on_disk_within_50_ms(later: float) -> None:
 
 @virtual
 async def test_an_idle_ledger_syncs_and_signs_nothing() -> None:
-    disk = MemoryDisk(LoopClock(), sync_takes=0.010)
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.010)
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         await asyncio.sleep(1)
         before = (disk.syncs, disk.heads)
@@ -89,8 +90,8 @@ async def test_an_idle_ledger_syncs_and_signs_nothing() -> None:
 @pytest.mark.promise("P12")
 @virtual
 async def test_with_sync_always_an_append_returns_once_its_record_is_on_disk() -> None:
-    disk = MemoryDisk(LoopClock(), sync_takes=0.010)
-    async with open_ledger(disk, KEYS, LoopClock(), sync="always") as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.010)
+    async with open_ledger(disk, KEYS, SimClock(), sync="always") as ledger:
         append = asyncio.create_task(ledger.append("asked", asked(1)))
         await asyncio.sleep(0.009)
         assert told(disk) == [("asked", "call_1")]
@@ -104,8 +105,8 @@ async def test_with_sync_always_an_append_returns_once_its_record_is_on_disk() -
 @pytest.mark.promise("P12")
 @virtual
 async def test_with_sync_always_one_sync_serves_all_that_waited() -> None:
-    disk = MemoryDisk(LoopClock(), sync_takes=0.010)
-    async with open_ledger(disk, KEYS, LoopClock(), sync="always") as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.010)
+    async with open_ledger(disk, KEYS, SimClock(), sync="always") as ledger:
         first = asyncio.create_task(ask(ledger, 0))
         await asyncio.sleep(0.002)  # the first sync is under way
         before = disk.syncs
@@ -120,8 +121,8 @@ async def test_with_sync_always_one_sync_serves_all_that_waited() -> None:
 @pytest.mark.promise("P12")
 @virtual
 async def test_the_head_follows_the_records_in_less_than_a_tenth_of_a_second() -> None:
-    disk = MemoryDisk(LoopClock(), sync_takes=0.005)
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.005)
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         for number in range(20):
             await ask(ledger, number)
             await asyncio.sleep(0.013)
@@ -135,8 +136,8 @@ async def test_the_head_follows_the_records_in_less_than_a_tenth_of_a_second() -
 @pytest.mark.promise("P12")
 @virtual
 async def test_an_older_head_put_back_under_a_running_relay_is_found() -> None:
-    disk = MemoryDisk(LoopClock(), sync_takes=0.005)
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.005)
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         old = disk.head()
         for number in range(2, 5):
@@ -152,12 +153,12 @@ async def test_an_older_head_put_back_under_a_running_relay_is_found() -> None:
 @virtual
 async def test_a_ledger_closed_in_order_says_so_and_goes_on_later() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         await ledger.append("outcome", ended(1))
     assert audit(disk, PUBLIC) == Report(records=3, first_bad=None, head=3, newer=0, torn=0)
 
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         assert await ledger.append("denied", asked(2)) == 4
 
     assert told(disk) == [
@@ -172,7 +173,7 @@ async def test_a_ledger_closed_in_order_says_so_and_goes_on_later() -> None:
 
 @virtual
 async def test_a_closed_ledger_takes_nothing_more() -> None:
-    async with open_ledger(MemoryDisk(), KEYS, LoopClock()) as ledger:
+    async with open_ledger(MemoryDisk(), KEYS, SimClock()) as ledger:
         pass
 
     with pytest.raises(Error, match="the relay is stopping"):
@@ -183,14 +184,14 @@ async def test_a_closed_ledger_takes_nothing_more() -> None:
 @virtual
 async def test_calls_that_a_dead_relay_left_open_end_as_unknown() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1, 2, 3)
         await asyncio.sleep(1)
         await ledger.append("outcome", ended(2))
         await ledger.append("denied", asked(4))
         left = disk.after_kill()
 
-    async with open_ledger(left, KEYS, LoopClock()):
+    async with open_ledger(left, KEYS, SimClock()):
         new = records(left)[5:]
 
     assert [(record["kind"], record.get("call"), record.get("outcome")) for record in new] == [
@@ -207,8 +208,8 @@ async def test_calls_that_a_dead_relay_left_open_end_as_unknown() -> None:
 @virtual
 async def test_a_call_that_ended_after_the_head_and_lost_its_end_is_open_again() -> None:
     """The head must not say that a call is over because of a record that did not reach the disk."""
-    disk = MemoryDisk(LoopClock(), sync_takes=0.010)
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.010)
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1, 2)
         await asyncio.sleep(0.026)  # the sync of these two is under way
         await ledger.append("outcome", ended(1))
@@ -217,7 +218,7 @@ async def test_a_call_that_ended_after_the_head_and_lost_its_end_is_open_again()
 
     assert told(left) == [("asked", "call_1"), ("asked", "call_2")]
     assert audit(left, PUBLIC).head == 2
-    async with open_ledger(left, KEYS, LoopClock()):
+    async with open_ledger(left, KEYS, SimClock()):
         assert told(left)[2:] == [("recovered", None), ("outcome", "call_1"), ("outcome", "call_2")]
 
 
@@ -225,7 +226,7 @@ async def test_a_call_that_ended_after_the_head_and_lost_its_end_is_open_again()
 @virtual
 async def test_a_call_open_since_an_older_segment_is_still_found() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock(), segment_bytes=1000) as ledger:
+    async with open_ledger(disk, KEYS, SimClock(), segment_bytes=1000) as ledger:
         await ask(ledger, 0)
         for number in range(1, 20):
             await ask(ledger, number)
@@ -234,14 +235,14 @@ async def test_a_call_open_since_an_older_segment_is_still_found() -> None:
         left = disk.after_kill()
 
     assert len(left.segments()) > 3
-    async with open_ledger(left, KEYS, LoopClock()):
+    async with open_ledger(left, KEYS, SimClock()):
         assert told(left)[-1] == ("outcome", "call_0")
 
 
 @virtual
 async def test_a_long_ledger_lies_in_segments_and_no_record_is_lost_between_them() -> None:
-    disk = MemoryDisk(LoopClock(), sync_takes=0.005)
-    async with open_ledger(disk, KEYS, LoopClock(), segment_bytes=2000) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.005)
+    async with open_ledger(disk, KEYS, SimClock(), segment_bytes=2000) as ledger:
         for start in range(0, 200, 10):
             assert await ask(ledger, *range(start, start + 10)) == list(range(start + 1, start + 11))
             await asyncio.sleep(0.011)  # so that some come while a segment is begun
@@ -254,15 +255,15 @@ async def test_a_long_ledger_lies_in_segments_and_no_record_is_lost_between_them
 
 @virtual
 async def test_what_lost_power_tore_is_cut_and_said() -> None:
-    disk = MemoryDisk(LoopClock(), sync_takes=0.010)
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.010)
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         await asyncio.sleep(0.2)
         await ask(ledger, 2)
         left = disk.after_power_loss(keep=100)
 
     assert audit(left, PUBLIC).torn == 100
-    async with open_ledger(left, KEYS, LoopClock()):
+    async with open_ledger(left, KEYS, SimClock()):
         last = records(left)[1]
 
     assert (last["kind"], last["seq"], last["bytes"]) == ("recovered", 2, 100)
@@ -273,7 +274,7 @@ async def test_what_lost_power_tore_is_cut_and_said() -> None:
 async def test_a_relay_killed_when_it_had_just_begun_a_segment_goes_on_there() -> None:
     lines = chain(20)
     disk = MemoryDisk.holding({1: b"".join(lines), 21: b""}, head_at(lines, 20))
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         size = disk.segments()[1].size
         disk.room = 10
         with pytest.raises(Error):
@@ -289,14 +290,14 @@ async def test_a_relay_killed_when_it_had_just_begun_a_segment_goes_on_there() -
 @pytest.mark.parametrize("keep", range(0, 700, 70))
 @virtual
 async def test_wherever_power_is_lost_the_chain_goes_on(keep: int) -> None:
-    disk = MemoryDisk(LoopClock(), sync_takes=0.010)
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.010)
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         await asyncio.sleep(0.2)
         await ask(ledger, 2, 3)
         left = disk.after_power_loss(keep)
 
-    async with open_ledger(left, KEYS, LoopClock()) as ledger:
+    async with open_ledger(left, KEYS, SimClock()) as ledger:
         await ask(ledger, 4)
 
     assert told(left)[0] == ("asked", "call_1")
@@ -307,7 +308,7 @@ async def test_wherever_power_is_lost_the_chain_goes_on(keep: int) -> None:
 @virtual
 async def test_the_very_first_start_has_nothing_and_signs_that() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()):
+    async with open_ledger(disk, KEYS, SimClock()):
         assert audit(disk, PUBLIC) == Report(records=0, first_bad=None, head=0, newer=0, torn=0)
 
 
@@ -317,7 +318,7 @@ async def test_records_without_a_head_are_not_taken_over() -> None:
     disk = MemoryDisk.holding({1: b"".join(chain(4))}, None)
 
     with pytest.raises(Error, match="the head of the ledger is missing") as refused:
-        async with open_ledger(disk, KEYS, LoopClock()):
+        async with open_ledger(disk, KEYS, SimClock()):
             pass
 
     assert refused.value.code == "ledger_broken"
@@ -327,7 +328,7 @@ async def test_records_without_a_head_are_not_taken_over() -> None:
 @virtual
 async def test_what_cannot_be_written_is_refused_and_leaves_nothing() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         disk.room = 100
 
@@ -344,7 +345,7 @@ async def test_what_cannot_be_written_is_refused_and_leaves_nothing() -> None:
 @virtual
 async def test_the_outcome_of_an_open_call_outlasts_a_full_disk() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1, 2)
         disk.room = 0
 
@@ -367,7 +368,7 @@ async def test_the_outcome_of_an_open_call_outlasts_a_full_disk() -> None:
 @virtual
 async def test_what_was_kept_is_written_before_what_is_new() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         disk.room = 0
         await ledger.append("outcome", ended(1))
@@ -381,7 +382,7 @@ async def test_what_was_kept_is_written_before_what_is_new() -> None:
 @virtual
 async def test_room_for_an_outcome_goes_to_the_outcome() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         disk.room = 0
         await ledger.append("outcome", ended(1))
@@ -396,7 +397,7 @@ async def test_room_for_an_outcome_goes_to_the_outcome() -> None:
 @virtual
 async def test_only_what_ends_an_open_call_is_kept_and_once() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         disk.room = 0
         await ledger.append("outcome", ended(1))
@@ -409,14 +410,14 @@ async def test_only_what_ends_an_open_call_is_kept_and_once() -> None:
 @virtual
 async def test_a_relay_stopped_with_a_full_disk_does_not_claim_to_have_stopped_in_order() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         disk.room = 1
         await ledger.append("outcome", ended(1))
     disk.room = None
 
     assert told(disk) == [("asked", "call_1")]
-    async with open_ledger(disk, KEYS, LoopClock()):
+    async with open_ledger(disk, KEYS, SimClock()):
         assert told(disk) == [("asked", "call_1"), ("recovered", None), ("outcome", "call_1")]
 
 
@@ -424,7 +425,7 @@ async def test_a_relay_stopped_with_a_full_disk_does_not_claim_to_have_stopped_i
 @virtual
 async def test_a_write_that_cannot_be_taken_back_breaks_the_writer_for_good() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         await ask(ledger, 1)
         disk.room, disk.stuck = 100, True
         with pytest.raises(Error, match="No space left on device; and taking the write back: Input/output error"):
@@ -436,7 +437,7 @@ async def test_a_write_that_cannot_be_taken_back_breaks_the_writer_for_good() ->
                 await ledger.append(kind, fields)
 
     left = disk.after_kill()
-    async with open_ledger(left, KEYS, LoopClock()):
+    async with open_ledger(left, KEYS, SimClock()):
         assert told(left) == [("asked", "call_1"), ("recovered", None), ("outcome", "call_1")]
 
 
@@ -444,7 +445,7 @@ async def test_a_write_that_cannot_be_taken_back_breaks_the_writer_for_good() ->
 @virtual
 async def test_after_a_failed_sync_nothing_is_taken_any_more() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock(), sync="always") as ledger:
+    async with open_ledger(disk, KEYS, SimClock(), sync="always") as ledger:
         disk.bad = True
         with pytest.raises(Error, match="Input/output error"):
             await ask(ledger, 1)
@@ -457,7 +458,7 @@ async def test_after_a_failed_sync_nothing_is_taken_any_more() -> None:
 @virtual
 async def test_a_head_that_cannot_be_written_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         disk.room = 1000
         await ask(ledger, 1)
         disk.room = 0
@@ -474,7 +475,7 @@ async def test_a_head_that_cannot_be_written_is_tried_again(caplog: pytest.LogCa
 @virtual
 async def test_a_record_that_is_no_json_is_refused_alone() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         results = await asyncio.gather(
             ledger.append("asked", asked(1)),
             ledger.append("asked", {"call": "call_2", "tool": "\ud800"}),
@@ -489,7 +490,7 @@ async def test_a_record_that_is_no_json_is_refused_alone() -> None:
 @virtual
 async def test_who_is_cancelled_takes_back_the_waiting_and_not_the_record() -> None:
     disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, LoopClock()) as ledger:
+    async with open_ledger(disk, KEYS, SimClock()) as ledger:
         append = asyncio.create_task(ledger.append("asked", asked(1)))
         await asyncio.sleep(0)
         append.cancel()
@@ -501,7 +502,7 @@ async def test_who_is_cancelled_takes_back_the_waiting_and_not_the_record() -> N
 
 @virtual
 async def test_a_digest_is_the_same_for_the_same_and_tells_nothing_without_the_key() -> None:
-    async with open_ledger(MemoryDisk(), KEYS, LoopClock()) as ledger:
+    async with open_ledger(MemoryDisk(), KEYS, SimClock()) as ledger:
         digest = ledger.digest(b'{"sku":"A-1"}')
 
         assert digest == ledger.digest(b'{"sku":"A-1"}') != ledger.digest(b'{"sku":"A-2"}')
@@ -511,8 +512,8 @@ async def test_a_digest_is_the_same_for_the_same_and_tells_nothing_without_the_k
 @virtual
 async def test_a_ledger_in_use_is_not_faulted_by_a_reader() -> None:
     """Verify at every state that the disk goes through while a relay writes, signs, begins segments and stops."""
-    disk = MemoryDisk(LoopClock(), sync_takes=0.003)
-    async with open_ledger(disk, KEYS, LoopClock()):
+    disk = MemoryDisk(SimClock(), sync_takes=0.003)
+    async with open_ledger(disk, KEYS, SimClock()):
         pass
     faults = []
 
@@ -522,7 +523,7 @@ async def test_a_ledger_in_use_is_not_faulted_by_a_reader() -> None:
             await asyncio.sleep(0.0007)
 
     watcher = asyncio.create_task(watch())
-    async with open_ledger(disk, KEYS, LoopClock(), segment_bytes=1500) as ledger:
+    async with open_ledger(disk, KEYS, SimClock(), segment_bytes=1500) as ledger:
         for number in range(40):
             await ask(ledger, number)
             await asyncio.sleep(0.004)
@@ -530,3 +531,25 @@ async def test_a_ledger_in_use_is_not_faulted_by_a_reader() -> None:
 
     assert len(faults) > 100
     assert not [bad for bad in faults if bad]
+
+
+@pytest.mark.promise("P12")
+@pytest.mark.parametrize("seed", range(20))
+def test_in_whatever_order_tasks_run_each_call_is_asked_before_it_ends(seed: int) -> None:
+    disk = MemoryDisk()
+
+    async def call(ledger: LedgerWriter, number: int) -> None:
+        await ledger.append("asked", asked(number))
+        await asyncio.sleep(0.001 * (number % 7))
+        await ledger.append("outcome", ended(number))
+
+    async def relay() -> None:
+        disk.clock, disk.sync_takes = SimClock(), 0.002
+        async with open_ledger(disk, KEYS, SimClock(), sync="always", segment_bytes=2000) as ledger:
+            await asyncio.gather(*(call(ledger, number) for number in range(30)))
+
+    run(seed, relay)
+
+    story = told(disk)
+    assert all(story.index(("asked", f"call_{n}")) < story.index(("outcome", f"call_{n}")) for n in range(30))
+    assert audit(disk, PUBLIC) == Report(records=61, first_bad=None, head=61, newer=0, torn=0)
