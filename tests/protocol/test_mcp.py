@@ -258,6 +258,13 @@ def test_without_a_version_in_the_body_the_header_says_the_era(headers: Sent, er
     assert ask(call(), headers).era is era
 
 
+def test_a_modern_notification_needs_no_header_and_contradicts_none() -> None:
+    notification = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"_meta": {VERSION: "2026-07-28"}}}
+    assert ask(notification).era is Era.MODERN
+    assert refusal(notification, {"mcp-protocol-version": "2025-11-25"}) == "header_mismatch"
+    assert refusal(notification, {"mcp-method": "tools/call"}) == "header_mismatch"
+
+
 versions = st.sampled_from(["2026-07-28", "2025-11-25", "2026-07-29", 7, None])
 names = st.sampled_from(["check_stock", "prög", "=?base64?eA==?=", "", "tools/call"])
 sent = st.fixed_dictionaries(
@@ -341,6 +348,13 @@ def test_without_an_alias_the_bare_key_is_the_clients_own() -> None:
     message = read(json.dumps(call(_meta={"tenant": "mine"})).encode())
     seen = json.loads(write(stamp(message, FACTS, {})))["params"]["_meta"]
     assert seen == {"tenant": "mine", "dev.arrowslit/tenant": "acme", "dev.arrowslit/call-id": "call_1"}
+
+
+@pytest.mark.promise("P7")
+def test_an_alias_is_stripped_in_every_spelling_however_it_was_configured() -> None:
+    message = read(json.dumps(call(_meta={"ORG": "evil", "Org": "evil", "org": "evil"})).encode())
+    seen = json.loads(write(stamp(message, FACTS, {"Org": "tenant"})))["params"]["_meta"]
+    assert seen == {"Org": "acme", "dev.arrowslit/tenant": "acme", "dev.arrowslit/call-id": "call_1"}
 
 
 def test_a_request_without_params_gets_the_facts_as_well() -> None:
@@ -506,6 +520,7 @@ def test_a_list_of_any_bytes_is_read_or_refused(body: bytes) -> None:
         (b'{"jsonrpc":"2.0","id":"4","error":{"code":1,"message":""}}', "4"),
         (rb'{"jsonrpc":"2.0","\u0069d":4,"result":null}', 4),
         (b'{"jsonrpc":"2.0","id":4,"method":"sampling/createMessage","params":{}}', None),
+        (b'{"jsonrpc":"2.0","id":4,"method":"elicitation/create","result":{}}', None),
         (b'{"jsonrpc":"2.0","id":4}', None),
         (b'{"jsonrpc":"2.0","id":true,"result":{}}', None),
         (b'{"jsonrpc":"2.0","id":4.0,"result":{}}', None),

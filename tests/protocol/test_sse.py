@@ -80,11 +80,11 @@ def test_an_event_that_does_not_end_is_given_up_at_the_limit() -> None:
 
 
 @pytest.mark.promise("P15")
-@pytest.mark.parametrize("line", [b"\r", b"\n", b"data:\n", b":\r"])
+@pytest.mark.parametrize("line", [b"\r", b"\n"])
 def test_many_short_lines_take_time_that_grows_with_their_number_only(line: bytes) -> None:
     began = time.process_time()
-    Events().feed(line * (1 << 18))
-    assert time.process_time() - began < 4.0  # half a second; with each line searched for to the end, minutes
+    Events().feed(line * (1 << 20))
+    assert time.process_time() - began < 4.0  # one second here; with a search to the end for each line, eight
 
 
 # ---------------------------------------------------------------- for all streams
