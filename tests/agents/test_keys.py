@@ -63,6 +63,13 @@ async def test_a_key_expires(admin: Caller, clock: ManualClock) -> None:
     assert (await admin.get("/v1/keys", headers=headers)).status_code == 401
 
 
+async def test_an_archived_agent_gets_no_new_keys(admin: Caller, store: Store) -> None:
+    agent = await store.agents.create(definition("a"))
+    await store.agents.archive(agent.id)
+
+    assert await admin.refused("POST", "/v1/keys", {"agents": [agent.id]}) == (400, "archived")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

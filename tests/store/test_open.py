@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from arrowslit.credential import RootKey
 from arrowslit.errors import Error
-from arrowslit.store.database import migrate
+from arrowslit.store.database import migrate, open_database
 from arrowslit.store.open import Store
-from arrowslit.store.tables import metadata
+from arrowslit.store.tables import metadata, root_key
 from tests.store.kit import ROOT, ManualClock, opened
 
 
@@ -28,7 +30,8 @@ def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
 
 
 async def test_the_file_is_its_owners_alone_and_survives_a_loss_of_power(tmp_path: Path, clock: ManualClock) -> None:
-    async with opened(tmp_path, clock) as store:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    async with Store.open(url, root=ROOT, clock=clock, random=os.urandom) as store:
         await store.tunnels.create("a")
         modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
         settings = [
@@ -83,7 +86,7 @@ async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, clock: M
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/state.db", "nonsense", "oracle://host/db"])
 async def test_an_address_that_leads_nowhere_is_refused(clock: ManualClock, url: str) -> None:
     with pytest.raises(Error) as refused:
-        async with Store.open(url, root=ROOT, clock=clock, random=lambda n: b"0" * n):
+        async with Store.open(url, root=ROOT, clock=clock, random=os.urandom):
             pass
 
     assert refused.value.code == "state_unusable"
@@ -97,6 +100,25 @@ async def test_two_who_write_at_once_wait_for_each_other(tmp_path: Path, clock: 
         )
     async with opened(tmp_path, clock) as store:
         assert len(store.tunnels.every()) == 30
+
+
+async def test_who_reads_before_it_writes_is_not_overtaken(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    one, two = await open_database(url), await open_database(url)
+
+    async def count(connection: AsyncConnection) -> int:
+        before = (await connection.execute(select(root_key.c.id))).scalar_one_or_none()
+        if before is None:
+            await connection.execute(insert(root_key).values(id=1, check=""))
+        else:
+            await connection.execute(update(root_key).values(id=before + 1))
+        return before or 0
+
+    seen = await asyncio.gather(*(each.write(count, lambda _: None) for each in (one, two) for _ in range(10)))
+    await one.close()
+    await two.close()
+
+    assert sorted(seen) == list(range(20))
 
 
 async def test_of_many_who_want_one_name_one_gets_it(tmp_path: Path, clock: ManualClock) -> None:

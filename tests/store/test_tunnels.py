@@ -155,7 +155,7 @@ async def test_the_first_key_is_pinned_and_another_waits_for_approval(store: Sto
         await store.tunnels.approve(ID)
 
 
-async def test_a_registration_makes_each_tunnel_once_for_one_key(store: Store) -> None:
+async def test_a_registration_makes_each_tunnel_once_for_one_key(store: Store, clock: ManualClock) -> None:
     made, text = await store.keys.create_registration("edge-*")
     registration = store.tunnels.registration(text)
     assert registration == made
@@ -177,6 +177,8 @@ async def test_a_registration_makes_each_tunnel_once_for_one_key(store: Store) -
         with pytest.raises(Error) as refused:
             await store.tunnels.register(registration, name, key)
         assert refused.value.code == code
+    clock.turn(2 * DAY)
+    assert store.tunnels.tunnel_by_token(token) is not None  # its connector has it, so it counts as used
 
 
 async def test_a_registration_does_not_take_over_what_others_made(store: Store) -> None:
