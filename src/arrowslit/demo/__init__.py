@@ -1,0 +1,1 @@
+"""The demo: PostgreSQL, the stock server behind the tunnel, and the story told with them."""
