@@ -33,7 +33,8 @@ def routes(
 ) -> list[Route]:
     """The routes of /v1. Every one of them, the unknown ones too, asks for an administrator's key first.
 
-    `domain` is the tunnel domain, `relay_fingerprint` the SHA-256 of the relay's key in hex; `wrong` counts wrong credentials, best together with the other doors.
+    `domain` is the tunnel domain, `relay_fingerprint` the SHA-256 of the relay's key in hex; `wrong` counts wrong
+    credentials, best together with the other doors.
     """
     keeper = Doorkeeper(grants, wrong, random)
     return [
