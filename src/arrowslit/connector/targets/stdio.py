@@ -1,0 +1,160 @@
+"""The stdio target: a command of the local command line, run without a shell in a clean environment."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import Self
+
+from arrowslit.clock import Clock
+from arrowslit.connector.targets.channel import Channel, Listener
+from arrowslit.connector.targets.facade import Facade
+from arrowslit.connector.targets.process import Process
+from arrowslit.connector.targets.slot import TooMany
+from arrowslit.connector.targets.target import NotStarted
+from arrowslit.connector.targets.watchdog import Watchdog
+from arrowslit.errors import Error
+from arrowslit.ids import RandomBytes
+
+MOST_PROCESSES = 64  # tunnel.md, "Limits"
+
+_INHERITED = frozenset({"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"})
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{2,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What runs: arguments, the whole environment, and the names of variables that were there and are not passed."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    withheld: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The program, or the script that it runs."""
+        script = next((part for part in self.argv[1:2] if part.endswith(".py")), self.argv[0])
+        return PurePath(script).name
+
+
+def read_command(text: str, *, python: str, environment: Mapping[str, str], pass_env: Sequence[str] = ()) -> Command:
+    """The command in `stdio:…`, split as a shell would and run by none. One `.py` file alone is run by `python`.
+
+    Of `environment` it sees what every program needs, and the variables named in `pass_env`. Raises Error
+    `target_invalid`.
+    """
+    try:
+        argv = tuple(shlex.split(text))
+    except ValueError as error:
+        raise Error("target_invalid", f"stdio:{text} cannot be split into words: {error}") from None
+    if not argv or "\0" in text:
+        raise Error("target_invalid", "stdio: names no command", hint="for example: --target stdio:./server.py")
+    if len(argv) == 1 and argv[0].endswith(".py"):
+        if not Path(argv[0]).is_file():
+            raise Error("target_invalid", f"there is no file {argv[0]}", hint="name it relative to this folder")
+        argv = (python, argv[0])
+    missing = [name for name in pass_env if name not in environment]
+    if missing:
+        raise Error(
+            "target_invalid",
+            f"--pass-env names {', '.join(missing)}, which is not set here",
+            hint="set it in the environment of this command, or leave the flag out",
+        )
+    passed = {
+        name: value
+        for name, value in environment.items()
+        if name in _INHERITED or name.startswith("LC_") or name in pass_env
+    }
+    return Command(argv, passed, frozenset(environment) - frozenset(passed))
+
+
+class Stdio:
+    """A Program: starts the command as often as it is asked to, and lets none of its processes outlive it."""
+
+    def __init__(self, command: Command, *, most: int = MOST_PROCESSES) -> None:
+        self._command = command
+        self._most = most
+        self._watchdog = Watchdog()
+        self._group = asyncio.TaskGroup()
+        self._processes: set[Process] = set()
+        self._opened = AsyncExitStack()
+
+    @property
+    def name(self) -> str:
+        """Program: the name of the command."""
+        return self._command.name
+
+    @property
+    def running(self) -> int:
+        """Program: how many processes there are."""
+        return len(self._processes)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._watchdog)
+            await stack.enter_async_context(self._group)
+            self._opened = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            self._group.create_task(process.close())
+        await self._opened.__aexit__(None, None, None)
+
+    async def start(self, listener: Listener) -> Channel:
+        """Program: one more process."""
+        if len(self._processes) >= self._most:
+            raise TooMany(f"{self.name} runs {self._most} times already, for as many sessions")
+        process = Process(self.name, listener, self._watchdog)
+        self._processes.add(process)
+        self._group.create_task(self._run(process))
+        try:
+            failure = await asyncio.shield(process.started)
+        except asyncio.CancelledError:
+            self._group.create_task(process.close())
+            raise
+        if failure is not None:
+            raise NotStarted(f"{self._command.argv[0]} cannot be run: {failure}")
+        return process
+
+    def hint(self, last_words: str) -> str:
+        """Program: name the variable that was probably missed, if its name is in the last words."""
+        missed = [name for name in _VARIABLE.findall(last_words) if name in self._command.withheld]
+        if missed:
+            return f"{missed[0]} is set here and was not passed to the target: add --pass-env {missed[0]}"
+        return (
+            "run the command by hand to see why; as a target it gets a clean environment, "
+            "and further variables only by name: --pass-env NAME"
+        )
+
+    async def _run(self, process: Process) -> None:
+        try:
+            await process.run(self._command.argv, self._command.environment)
+        finally:
+            self._processes.discard(process)
+
+
+def stdio_target(
+    text: str,
+    *,
+    python: str,
+    environment: Mapping[str, str],
+    pass_env: Sequence[str] = (),
+    clock: Clock,
+    random: RandomBytes,
+    state: Path,
+) -> Facade:
+    """The target `stdio:TEXT`. `environment` is the connector's own; `state` a folder for this target alone.
+
+    Raises Error `target_invalid`.
+    """
+    command = read_command(text, python=python, environment=environment, pass_env=pass_env)
+    return Facade(Stdio(command), clock=clock, random=random, state=state)
