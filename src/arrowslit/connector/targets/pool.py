@@ -1,0 +1,170 @@
+"""Pool: the connections to one endpoint, opened when needed, kept for the next exchange, closed soon when idle."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from arrowslit.clock import Clock
+from arrowslit.connector.targets.address import Endpoint, HostPort, loopback_name, permitted
+from arrowslit.connector.targets.target import NotStarted
+from arrowslit.connector.targets.upstream import Connection
+
+CONNECT_LIMIT = 5.0  # seconds to resolve, connect and shake hands
+IDLE_LIMIT = 1.0
+"""Seconds a connection is kept idle. Servers close theirs after two (gunicorn), five (uvicorn, Node) or more: with one,
+a request almost never meets a connection that is being closed, which could only be told as `Lost`."""
+CONNECTIONS = 512  # as many as calls of one tunnel may be in flight
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Host name and port -> addresses, best first. Raises OSError where there are none."""
+
+
+class AddressRefused(NotStarted):
+    """The host's name leads only to addresses that may not be connected to."""
+
+
+async def system_resolve(host: str, port: int) -> Sequence[str]:
+    """What this machine's resolver says; it is asked for every connection that is opened, in a thread of the loop's."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to get to an endpoint. No proxy stands in it, whatever the environment says."""
+
+    endpoint: Endpoint
+    allowed: Collection[HostPort]
+    resolve: Resolve
+    tls: ssl.SSLContext | None
+
+    async def connect(self, alive: set[Connection]) -> Connection:
+        """A new connection, to exactly an address that was resolved and checked here. Raises NotStarted."""
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT):
+                addresses = await self.addresses()
+                return await self._first(addresses, alive)
+        except OSError as error:  # refused, unreachable, no such name, a handshake that failed, or TimeoutError
+            reason = str(error) or f"no answer within {CONNECT_LIMIT:g} s"
+            raise NotStarted(f"no connection to {self.endpoint}: {reason}") from error
+
+    async def addresses(self) -> list[str]:
+        """The addresses that may be connected to. Raises AddressRefused if there are only others, OSError if none."""
+        place = self.endpoint.place
+        found = ("127.0.0.1", "::1") if loopback_name(place.host) else await self._resolved(place)
+        if not (addresses := permitted(place, found, self.allowed)):
+            raise AddressRefused(f"{place.host} leads to {', '.join(found)}, which is not an allowed address")
+        return addresses
+
+    async def _resolved(self, place: HostPort) -> Sequence[str]:
+        return (place.host,) if place.is_address else await self.resolve(place.host, place.port)
+
+    async def _first(self, addresses: Sequence[str], alive: set[Connection]) -> Connection:
+        """The first address that can be connected to; each gets its share of the time."""
+        for address in addresses[:-1]:
+            try:
+                async with asyncio.timeout(CONNECT_LIMIT / len(addresses)):
+                    return await self._open(address, alive)
+            except OSError:
+                continue
+        return await self._open(addresses[-1], alive)
+
+    async def _open(self, address: str, alive: set[Connection]) -> Connection:
+        name = self.endpoint.place.host if self.tls else None
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(alive), address, self.endpoint.place.port, ssl=self.tls, server_hostname=name
+        )
+        return connection
+
+
+class Pool:
+    """At most `limit` connections over one way, idle for at most `idle_limit` seconds. What `take` returned goes back
+    through `give_back`, in any state.
+    """
+
+    def __init__(self, way: Way, clock: Clock, *, limit: int, idle_limit: float) -> None:
+        self._way = way
+        self._clock = clock
+        self._idle_limit = idle_limit
+        self._places = asyncio.Semaphore(limit)
+        self._alive: set[Connection] = set()
+        self._idle: list[Connection] = []  # the one used last at the end, and taken first
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def open(self) -> int:
+        """How many connections there are, busy and idle."""
+        return len(self._alive)
+
+    async def take(self) -> Connection:
+        """A connection that nobody else uses, waiting for a place. Raises NotStarted if none can be had."""
+        await self._places.acquire()
+        try:
+            if self._closed:
+                raise NotStarted("this target is being stopped")
+            return self._kept() or await self._new()
+        except BaseException:
+            self._places.release()
+            raise
+
+    def give_back(self, connection: Connection) -> None:
+        """The exchange is over: keep the connection for the next one, or close it where it cannot carry another."""
+        self._places.release()
+        if not connection.rest():
+            connection.abort()
+            return
+        connection.idle_since = self._clock.monotonic()
+        self._idle.append(connection)
+        self._sweep_later()
+
+    def forget_idle(self) -> None:
+        """Close what is idle: one such connection turned out to be dead, the others are likely to be."""
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+
+    async def close(self) -> None:
+        """Close every connection, those in use too, and open no more."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._idle.clear()
+        alive = list(self._alive)
+        for connection in alive:
+            connection.abort()
+        for connection in alive:
+            await connection.gone.wait()
+
+    def _kept(self) -> Connection | None:
+        """The connection that became idle last, if it is still good; otherwise older ones are no better."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and self._clock.monotonic() - connection.idle_since < self._idle_limit:
+                return connection
+            connection.abort()
+        return None
+
+    async def _new(self) -> Connection:
+        connection = await self._way.connect(self._alive)
+        if self._closed or not connection.usable:
+            connection.abort()
+            raise NotStarted("the connection was closed as soon as it was made")
+        return connection
+
+    def _sweep_later(self) -> None:
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(self._idle_limit, self._close_old)
+
+    def _close_old(self) -> None:
+        """Close what has been idle for too long; look again later if anything is left."""
+        self._sweep = None
+        newest_old = self._clock.monotonic() - self._idle_limit
+        while self._idle and (self._idle[0].idle_since <= newest_old or not self._idle[0].usable):
+            self._idle.pop(0).abort()
+        if self._idle:
+            self._sweep_later()
