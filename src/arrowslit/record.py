@@ -15,7 +15,8 @@ class Ledger(Protocol):
     async def append(self, kind: str, fields: Fields) -> int:
         """Write one record; return its sequence number once the write has left the process (P12).
 
-        Raises Error `ledger_unavailable` if it could not be written; then nothing was.
+        Raises Error `ledger_unavailable` if it could not be written; then nothing was. The `outcome` of a call that
+        was asked is kept in memory instead and written as soon as that is possible, for it has happened.
         """
         ...
 

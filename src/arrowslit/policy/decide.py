@@ -88,7 +88,7 @@ def decide(grant: Grant, tunnel: Tunnel, tenant: Tenant | None, asked: Asked | N
 
 def may_see(grant: Grant, tool: str | None) -> bool:
     """Whether the tool of exactly this name was granted: the rule for calls, and for what a list shows."""
-    return tool in grant.tools
+    return tool is not None and grant.allows(tool)
 
 
 def echo(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A response body with lists of tools in it, cut down as it passes: whole JSON bodies, or server-sent events one by one."""
+"""A response body with lists of tools in it, cut down as it passes: JSON bodies whole, events one by one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ class Listing:
             if len(self._held) > LISTED:
                 raise Refused("result_too_large", f"a list that is filtered may have {LISTED >> 20} MiB")
             return b""
-        return b"".join(self.filtered(event) for event in self._events.feed(data))
+        try:
+            events = self._events.feed(data)
+        except sse.TooLong as too_long:
+            raise Refused("result_too_large", "the server sent an event that is too long") from too_long
+        return b"".join(self.filtered(event) for event in events)
 
     def end(self) -> bytes:
         """The body is complete: what is left of it."""
@@ -42,4 +46,4 @@ class Listing:
         if not event.data:
             return event.raw
         data = mcp.filter_tools(event.data, self._allowed)
-        return event.raw if data is event.data else sse.encode(data, event=event.event, id=event.id)
+        return event.raw if data is event.data else sse.encode(data, event=event.event, id=event.id, retry=event.retry)

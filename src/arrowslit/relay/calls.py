@@ -22,6 +22,7 @@ from arrowslit.record import Ledger
 from arrowslit.relay import records
 from arrowslit.relay.admission import Admission
 from arrowslit.relay.carriage import Carriage, Conclusion, Ticket
+from arrowslit.relay.hints import HINTS
 from arrowslit.relay.hub import Hub
 from arrowslit.relay.pending import Key, Pending
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
@@ -95,7 +96,7 @@ class Calls:
             case "GET" | "DELETE":
                 await self._session_exchange(caller, exchange, answer)
             case _:
-                raise Error("method_not_supported", "an MCP endpoint takes POST, GET and DELETE")
+                raise Error("method_not_supported", "this is an MCP endpoint", hint="it takes POST, GET and DELETE")
 
     # ------------------------------------------------------------ messages
 
@@ -117,22 +118,20 @@ class Calls:
     ) -> None:
         ticket = self._ticket(caller, exchange, asked, session)
         if ticket.expects is None:  # a notification or a response: nobody waits for more than "taken"
-            _say(answer, ticket, await Carriage(self._hub, ticket, answer).run())
+            _say(answer, ticket, await self._carry(ticket, answer))
             return
-        try:
-            await self._ledger.append(
-                "asked", records.asked(caller.principal, caller.grant, asked, ticket, self._ledger.digest(ticket.body))
-            )
-        except Error as error:
-            _say(answer, ticket, Conclusion.failed(error))
-            return
-        began = self._clock.monotonic()
         carriage = Carriage(self._hub, ticket, answer)
+        began = self._clock.monotonic()
+        digest = self._ledger.digest(ticket.body)
         try:
+            await self._ledger.append("asked", records.asked(caller.principal, caller.grant, asked, ticket, digest))
             conclusion = await carriage.run()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # what was asked is on record by now, whether or not it left
             self._last_words.create_task(self._caller_left(ticket, carriage, began))
             raise
+        except Error as error:  # it could not be recorded, so it does not happen
+            _say(answer, ticket, Conclusion.failed(error))
+            return
         _say(answer, ticket, conclusion)
         if conclusion.left_open_until is not None and session is not None:
             self._leave_open(ticket, session, conclusion.left_open_until, began)
@@ -169,8 +168,13 @@ class Calls:
         """GET (server-sent events, which may replay lists) and DELETE: no message, so nothing to decide but the
         caller.
         """
-        if caller.principal.tenant is None and not caller.tunnel.tenant_optional:
-            raise Error("tenant_required", "this key has no tenant", hint="use a key made with --tenant")
+        verdict = decide(caller.grant, caller.tunnel, caller.principal.tenant, None)
+        if isinstance(verdict, Deny):
+            raise Error(verdict.code, verdict.message, hint=verdict.hint)
+        try:
+            mcp.routing_headers(exchange.headers)
+        except jsonrpc.Refused as refused:
+            raise Error(refused.code, refused.message) from refused
         session = self._session(caller, exchange, None)
         ticket = Ticket(
             call_id=new_id("call", self._random),
@@ -185,11 +189,20 @@ class Calls:
             filters=partial(may_see, caller.grant),
             on_answer=self._late_answers(caller, session),
         )
-        conclusion = await Carriage(self._hub, ticket, answer).run()
+        conclusion = await self._carry(ticket, answer)
         if conclusion.reply is not None and conclusion.begun:
             conclusion.reply.close()  # a client opens such a stream again
         elif conclusion.error is not None:
             raise conclusion.error
+
+    async def _carry(self, ticket: Ticket, answer: Answer) -> Conclusion:
+        """Carry what no record is kept of. If the caller leaves, the connector is told to give up."""
+        carriage = Carriage(self._hub, ticket, answer)
+        try:
+            return await carriage.run()
+        except asyncio.CancelledError:
+            self._last_words.create_task(carriage.last_word())
+            raise
 
     def _late_answers(self, caller: Caller, session: Session | None) -> Callable[[jsonrpc.Id], None] | None:
         if session is None:
@@ -253,7 +266,7 @@ def _peek(exchange: Exchange) -> mcp.Asked:
     try:
         return mcp.peek(jsonrpc.read(exchange.body), exchange.headers)
     except jsonrpc.Refused as refused:
-        raise Error(refused.code, refused.message, jsonrpc_id=refused.id) from refused
+        raise Error(refused.code, refused.message, hint=HINTS.get(refused.code), jsonrpc_id=refused.id) from refused
 
 
 def _forwarded(exchange: Exchange, session: Session | None) -> list[tuple[str, str]]:

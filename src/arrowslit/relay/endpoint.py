@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable
 
 from arrowslit.clock import Clock
 from arrowslit.edge.auth import WrongCredentials, authenticate
-from arrowslit.edge.door import McpRequest
 from arrowslit.edge.problem import mcp_problem
+from arrowslit.edge.request import McpRequest
 from arrowslit.errors import Error
 from arrowslit.principal import Grants, Principal
 from arrowslit.tunnel import Calls, Exchange
@@ -34,6 +33,7 @@ class Endpoint:
         self._clock = clock
         self._running: dict[str, set[McpRequest]] = {}
         self._streams: Counter[str] = Counter()
+        self._stopping = False
 
     async def serve(self, request: McpRequest) -> None:
         """Answer one request, whatever it is."""
@@ -43,7 +43,10 @@ class Endpoint:
             )
             await self._call(principal, request)
         except Error as error:
-            request.problem(mcp_problem(error))
+            problem = mcp_problem(error)
+            if error.code == "method_not_supported":  # RFC 9110, 15.5.6
+                problem = problem._replace(headers=[*problem.headers, ("allow", "DELETE, GET, POST")])
+            request.problem(problem)
 
     async def _call(self, principal: Principal, request: McpRequest) -> None:
         path = _PATH.fullmatch(request.path)
@@ -53,15 +56,13 @@ class Endpoint:
         self._enter(principal, request)
         try:
             await self._calls.call(principal, path["agent"], path["server"], exchange, request)
-        except asyncio.CancelledError:
-            if not request.disconnected:  # cut by us: the key was revoked
-                request.problem(mcp_problem(Error("unauthenticated", "this key is no longer good")))
-            raise
         finally:
             self._leave(principal, request)
 
     def _enter(self, principal: Principal, request: McpRequest) -> None:
         if request.method == "GET":
+            if self._stopping:
+                raise Error("no_connector", "the relay is stopping", hint="open this stream again in a few seconds")
             if self._streams[principal.id] >= STREAMS:
                 raise Error("rate_limited", f"one key has at most {STREAMS} open streams", hint="close one first")
             self._streams[principal.id] += 1
@@ -79,15 +80,18 @@ class Endpoint:
     def cut(self, principal_id: str) -> None:
         """A key was revoked: end everything that runs with it (P11)."""
         for request in list(self._running.get(principal_id, ())):
-            if request.task is not None:
-                request.task.cancel()
+            hint = "use another key; what became of a call that was under way is in the ledger"
+            request.problem(mcp_problem(Error("unauthenticated", "this key is no longer good", hint=hint)))
+            _cancel(request)
 
     def end_streams(self) -> None:
         """The relay is stopping: end the streams that would stay open for ever, and let the calls finish."""
-        for running in list(self._running.values()):
-            for request in list(running):
-                if request.method == "GET":
-                    request.end()
+        self._stopping = True
+        for request in [each for running in self._running.values() for each in running if each.method == "GET"]:
+            request.keep_alive = False
+            if request.head_sent:
+                request.end()
+            _cancel(request)
 
     async def watch_expiry(self) -> None:
         """Cut requests whose key expires while they run. Never returns."""
@@ -95,3 +99,9 @@ class Endpoint:
             await self._clock.sleep(EXPIRY_CHECK)
             for principal_id in [each for each in self._running if not self._live(each)]:
                 self.cut(principal_id)
+
+
+def _cancel(request: McpRequest) -> None:
+    """Stop working on a request; what had to be said has been said."""
+    if request.task is not None:
+        request.task.cancel()

@@ -91,6 +91,12 @@ class Hub:
         for served in self.links(tunnel_id):
             served.link.close(CloseCode.FORBIDDEN, reason)
 
+    def cut_others(self, tunnel_id: str, fingerprint: str) -> None:
+        """Close every link whose connector has another key than the one that the tunnel is pinned to now."""
+        for served in self.links(tunnel_id):
+            if served.fingerprint != fingerprint:
+                served.link.close(CloseCode.FORBIDDEN, "another connector key was approved")
+
     def drain(self) -> None:
         """Tell every connector that this relay is going."""
         for links in self._served.values():

@@ -119,12 +119,21 @@ class Reply:
         if self.size > MAX_RESULT:
             raise Error("result_too_large", f"the result is larger than {MAX_RESULT >> 20} MiB")
         if self._events is not None:
-            for event in self._events.feed(data):
-                self._event(event)
+            self._feed(self._events, data)
         elif self._held is not None:
             self._hold(data)
         else:
             self._answer.piece(data)
+
+    def _feed(self, reader: sse.Events, data: bytes) -> None:
+        try:
+            events, too_long = reader.feed(data), None
+        except sse.TooLong as error:
+            events, too_long = error.events, error
+        for event in events:
+            self._event(event)
+        if too_long is not None:
+            raise Error("result_too_large", str(too_long)) from too_long
 
     def _hold(self, data: bytes) -> None:
         assert self._held is not None
@@ -143,7 +152,7 @@ class Reply:
         if self._filters is not None and data:
             filtered = _filtered(data, self._filters)
             if filtered is not data:
-                raw = sse.encode(filtered, event=event.event, id=event.id)
+                raw = _written(filtered, event)
         if data:
             self._look_at(data)
         self._answer.piece(raw)
@@ -177,3 +186,11 @@ def _filtered(body: bytes, may_see: Callable[[str], bool]) -> bytes:
             f"the server's list of tools cannot be read safely: {refused.message}",
             hint="the server must send one JSON object without duplicate keys",
         ) from refused
+
+
+def _written(data: bytes, event: sse.Event) -> bytes:
+    """The event with other data."""
+    try:
+        return sse.encode(data, event=event.event, id=event.id, retry=event.retry)
+    except ValueError as error:
+        raise Error("list_unreadable", f"the server's list of tools cannot be passed on: {error}") from error

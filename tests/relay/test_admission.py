@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from arrowslit.errors import Error
+from arrowslit.principal import Tenant
+from arrowslit.relay.admission import Admission, Bounds
+from arrowslit.testing.loop import run
+
+ACME, GLOBEX = Tenant("acme"), Tenant("globex")
+
+
+@pytest.mark.promise("P15")
+def test_one_tenant_at_its_bound_does_not_keep_another_out() -> None:
+    async def story() -> list[str]:
+        admission, entered = Admission(Bounds(per_tenant=2, per_tunnel=10, waiting=5)), list[str]()
+
+        async def call(tenant: Tenant, name: str) -> None:
+            await admission.enter(tenant, "tnl")
+            entered.append(name)
+            await asyncio.sleep(1)
+            admission.leave(tenant, "tnl")
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(call(ACME, f"a{number}"))
+            await asyncio.sleep(0.1)
+            group.create_task(call(GLOBEX, "g"))
+        return entered
+
+    entered = run(1, story, shuffle=False)
+    assert entered == ["a0", "a1", "g", "a2", "a3"]
+
+
+def test_too_many_who_wait_are_told_when_to_come_again() -> None:
+    async def story() -> Error:
+        admission = Admission(Bounds(per_tenant=1, per_tunnel=1, waiting=1))
+        await admission.enter(ACME, "tnl")
+        waiting = asyncio.ensure_future(admission.enter(ACME, "tnl"))
+        await asyncio.sleep(0)
+        with pytest.raises(Error) as caught:
+            await admission.enter(ACME, "tnl")
+        admission.leave(ACME, "tnl")
+        await waiting
+        return caught.value
+
+    error = run(1, story, shuffle=False)
+    assert error.code == "rate_limited"
+    assert error.details["retry_after"] == 1
+
+
+@pytest.mark.parametrize("when", ["while it waits", "when its turn has come"])
+def test_a_caller_who_left_while_waiting_leaves_no_place_taken(when: str) -> None:
+    async def story() -> None:
+        admission = Admission(Bounds(per_tenant=1, per_tunnel=1, waiting=5))
+        await admission.enter(ACME, "tnl")
+        waiting = asyncio.ensure_future(admission.enter(ACME, "tnl"))
+        await asyncio.sleep(0)
+        if when == "when its turn has come":
+            admission.leave(ACME, "tnl")
+            waiting.cancel()
+        else:
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            admission.leave(ACME, "tnl")
+        await asyncio.wait({waiting})
+        async with asyncio.timeout(1):
+            await admission.enter(ACME, "tnl")
+
+    run(1, story, shuffle=False)
