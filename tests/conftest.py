@@ -8,6 +8,8 @@ import programs
 import pytest
 from speaker import Speaker
 
+pytest_plugins = ["tests.fixtures_postgres"]  # one PostgreSQL for everybody
+
 
 @pytest.fixture(scope="session")
 def mcp1() -> Iterator[Speaker]:

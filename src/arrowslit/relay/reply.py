@@ -116,7 +116,7 @@ class Reply:
 
     def _data(self, data: bytes) -> None:
         self.size += len(data)
-        if self.size > MAX_RESULT:
+        if self.size > MAX_RESULT and self._expects is not None:
             raise Error("result_too_large", f"the result is larger than {MAX_RESULT >> 20} MiB")
         if self._events is not None:
             self._feed(self._events, data)
