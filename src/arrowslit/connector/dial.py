@@ -22,7 +22,7 @@ from arrowslit.link.pipe import CloseCode, Pipe
 from arrowslit.policy.ceiling import Ceiling
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import hello
-from arrowslit.protocol.state import LinkState, Role
+from arrowslit.protocol.state import Role
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ class Identity:
     key: Ed25519PrivateKey
     connector: str
     instance: str
+
+    @property
+    def public_key(self) -> bytes:
+        """The 32 bytes that a tunnel is pinned to."""
+        return self.key.public_key().public_bytes_raw()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class State:
 
 
 class Dialler:
-    """Keeps one tunnel open."""
+    """Keeps one tunnel open. `on_open` hears of every link that was agreed on."""
 
     def __init__(
         self,
@@ -99,12 +104,17 @@ class Dialler:
         self._clock = clock
         self._random = random
         self._on_open = on_open
+        self._links: set[Link] = set()
+        self._leaving = asyncio.Event()
 
     async def keep_connected(self) -> None:
-        """Connect, serve, connect again. Raises Error only if the very first try is refused in a way that stays."""
+        """Connect, serve, connect again, until cancelled or drained.
+
+        Raises Error, in a group, only if the very first try is refused in a way that stays.
+        """
         attempt, lost_at = 0, self._clock.monotonic()
         async with asyncio.TaskGroup() as links:
-            while True:
+            while not self._leaving.is_set():
                 try:
                     link = await self._connect_once(links)
                 except Error as error:
@@ -113,6 +123,8 @@ class Dialler:
                     answered = await self._until_replaced(link, links)
                     if answered:
                         attempt, lost_at = 0, self._clock.monotonic()
+                    if self._leaving.is_set():
+                        return
                     self.state.reconnects += 1
                     if link.draining and answered:
                         continue  # the relay is going: the next link is dialled before this one ends
@@ -120,6 +132,25 @@ class Dialler:
                 log.warning("not connected (%s): next try in %.1f s", self.state.last_error, pause)
                 await self._clock.sleep(pause)
                 attempt += 1
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new calls and dial no more. Returns once the running calls have ended, or after `seconds`.
+
+        A pong tells that the relay has heard of it: what it had sent before is here by then. Streams that only listen
+        are not waited for; their clients open them again.
+        """
+        self._leaving.set()
+        until = self._clock.monotonic() + seconds
+        for link in self._links:
+            link.drain()
+            link.ping()
+        while self._busy and self._clock.monotonic() < until:
+            await self._clock.sleep(0.02)  # a matter of moments, once in a life
+
+    @property
+    def _busy(self) -> bool:
+        streams = sum(link.peer.streams for link in self._links)
+        return streams > self._server.listening or any(link.peer.unanswered_pings for link in self._links)
 
     def _failed(self, error: Error) -> None:
         self.state.last_error = str(error)
@@ -140,11 +171,12 @@ class Dialler:
         try:
             async with asyncio.timeout(HANDSHAKE):
                 welcome = await self._greet(link, dialled.certificate)
-        except TimeoutError as error:
-            raise Error("relay_unreachable", f"the relay did not greet within {HANDSHAKE:.0f} s") from error
-        finally:
-            if link.peer.state is not LinkState.OPEN:
-                link.close(CloseCode.GOING_AWAY, "no link was agreed on")
+        except BaseException as error:
+            link.close(CloseCode.GOING_AWAY, "no link was agreed on")
+            if isinstance(error, TimeoutError):
+                raise Error("relay_unreachable", f"the relay did not greet within {HANDSHAKE:.0f} s") from error
+            raise
+        log.info("connected: %s is open", welcome.tunnel)
         self.state.tunnel = welcome.tunnel
         self._on_open(welcome)
         return link
@@ -168,6 +200,7 @@ class Dialler:
         return answered
 
     async def _run(self, link: Link, over: asyncio.Event) -> None:
+        self._links.add(link)
         self.state.connected += 1
         self.state.connected_since = self._clock.now()
         try:
@@ -175,6 +208,7 @@ class Dialler:
             self.state.last_error = reason
             log.warning("the link is gone: %s", reason)
         finally:
+            self._links.remove(link)
             self.state.connected -= 1
             over.set()
 
@@ -200,7 +234,7 @@ class Dialler:
                     name=identity.name,
                     connector=identity.connector,
                     instance=identity.instance,
-                    key=identity.key.public_key().public_bytes_raw(),
+                    key=identity.public_key,
                     proof=proof,
                     certificate=certificate,
                     read_only=sorted(self._ceiling.read_only),

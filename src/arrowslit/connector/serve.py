@@ -79,6 +79,7 @@ class Server:
         self._target = target
         self._ceiling = ceiling
         self._running = 0
+        self.listening = 0  # of them, GET streams, which stay open for as long as their clients do
         self.outcomes: dict[str, int] = {}
 
     async def stream(self, stream: Stream) -> None:
@@ -125,7 +126,12 @@ class Server:
         if self._ceiling.limits:
             self._ask_ceiling(head, body, reply)
         request = Request(head.method, head.headers, body, head.call)
-        await self._target.exchange(request, reply)
+        listens = head.method == "GET"
+        self.listening += listens
+        try:
+            await self._target.exchange(request, reply)
+        finally:
+            self.listening -= listens
         reply.end()
 
     def _ask_ceiling(self, head: exchange.RequestHead, body: bytes, reply: StreamReply) -> None:
