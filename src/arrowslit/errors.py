@@ -120,6 +120,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "insecure_relay": _refused(INVALID_REQUEST, 400),
         "listen_failed": _refused(INVALID_REQUEST, 503),
         "state_unusable": _refused(INVALID_REQUEST, 500),
+        "certificate_unusable": _refused(INVALID_REQUEST, 500),
         "ceiling_invalid": _refused(INVALID_REQUEST, 400),
         "target_invalid": _refused(INVALID_REQUEST, 400),
         "target_failed": _refused(INVALID_REQUEST, 502),

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from arrowslit import __version__
 from arrowslit.agents.api.routes import routes
 from arrowslit.app import state
+from arrowslit.app.address import certificate
 from arrowslit.app.config import ConnectConfig, RelayConfig
 from arrowslit.clock import Clock, SystemClock
 from arrowslit.connector.dial import Dialled, Dialler
@@ -31,7 +31,7 @@ from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.http import HttpTarget
 from arrowslit.connector.targets.stdio import Stdio, read_command
 from arrowslit.connector.targets.target import Target
-from arrowslit.credential import RootKey
+from arrowslit.credential import CredentialKind, RootKey, kind_of
 from arrowslit.edge import guard
 from arrowslit.edge.auth import WrongCredentials
 from arrowslit.edge.door import Gate, Upgrade
@@ -52,7 +52,7 @@ from arrowslit.relay.hub import Hub
 from arrowslit.relay.records import Denials
 from arrowslit.relay.sessions import Seal
 from arrowslit.store.open import Store
-from arrowslit.tunnel import Headers, TokenRevoked, TunnelArchived
+from arrowslit.tunnel import Headers, KeyBinding, TokenRevoked, TunnelArchived, TunnelChanged, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,57 +81,57 @@ async def relay(
     root = RootKey(state.secret(folder / "root.key", random))
     identity = RelayIdentity(state.signing_key(folder / "relay.key", random), _certificates(config))
     ledger_keys = Keys(state.signing_key(folder / "ledger.key", random), root.derive("ledger-digest"))
-    disk = FileDisk(folder / "ledger", folder / "ledger.head")
     url = config.database or f"sqlite:///{folder / 'arrowslit.db'}"
-    async with (
-        open_ledger(disk, ledger_keys, clock, sync=config.ledger_sync) as ledger,
-        Store.open(url, root=root, clock=clock, random=random) as store,
-        asyncio.TaskGroup() as tasks,
-    ):
-        hub = Hub(clock)
-        wrong = WrongCredentials(clock)
-        async with Calls(
-            grants=store.grants,
-            tunnels=store.grants,
-            hub=hub,
-            ledger=ledger,
-            admission=Admission(Bounds()),
-            seal=Seal(root.derive("session-seal")),
-            denials=Denials(),
-            clock=clock,
-            random=random,
-        ) as calls:
-            endpoint = Endpoint(calls, store.grants, wrong, store.keys.live, clock)
-            accept = Accept(hub, store.tunnels, identity, clock, random)
-            store.on_change(lambda change: _obey(change, hub, endpoint))
-            expiry = tasks.create_task(endpoint.watch_expiry())
-            fingerprint = hashlib.sha256(identity.key.public_key().public_bytes_raw()).hexdigest()
-            v1 = routes(
+    with FileDisk(folder / "ledger", folder / "ledger.head") as disk:
+        async with (
+            open_ledger(disk, ledger_keys, clock, sync=config.ledger_sync) as ledger,
+            Store.open(url, root=root, clock=clock, random=random) as store,
+            asyncio.TaskGroup() as tasks,
+        ):
+            hub = Hub(clock)
+            wrong = WrongCredentials(clock)
+            async with Calls(
                 grants=store.grants,
-                wrong=wrong,
-                tunnels=store.tunnels,
-                agents=store.agents,
-                keys=store.keys,
-                links=hub,
+                tunnels=store.grants,
+                hub=hub,
+                ledger=ledger,
+                admission=Admission(Bounds()),
+                seal=Seal(root.derive("session-seal")),
+                denials=Denials(),
                 clock=clock,
                 random=random,
-                domain=config.tunnel_domain,
-                relay_fingerprint=fingerprint,
-            )
-            yield Relay(
-                app=Starlette(routes=[*_health(hub), *v1]),
-                gate=Gate(endpoint.serve, _admission(accept, wrong, tasks), _rules(config)),
-                hub=hub,
-                endpoint=endpoint,
-                fingerprint=fingerprint,
-                admin_key_path=await _admin_key(store, folder),
-                tasks=tasks,
-            )
-            hub.close()
-            expiry.cancel()
+            ) as calls:
+                endpoint = Endpoint(calls, store.grants, wrong, store.keys.live, clock)
+                accept = Accept(hub, store.tunnels, identity, clock, random)
+                store.on_change(lambda change: _obey(change, store, hub, endpoint))
+                expiry = tasks.create_task(endpoint.watch_expiry())
+                fingerprint = hashlib.sha256(identity.key.public_key().public_bytes_raw()).hexdigest()
+                v1 = routes(
+                    grants=store.grants,
+                    wrong=wrong,
+                    tunnels=store.tunnels,
+                    agents=store.agents,
+                    keys=store.keys,
+                    links=hub,
+                    clock=clock,
+                    random=random,
+                    domain=config.tunnel_domain,
+                    relay_fingerprint=fingerprint,
+                )
+                yield Relay(
+                    app=Starlette(routes=[*_health(hub), *v1]),
+                    gate=Gate(endpoint.serve, _admission(accept, wrong, tasks), _rules(config)),
+                    hub=hub,
+                    endpoint=endpoint,
+                    fingerprint=fingerprint,
+                    admin_key_path=await _admin_key(store, folder),
+                    tasks=tasks,
+                )
+                hub.close()
+                expiry.cancel()
 
 
-def _obey(change: Change, hub: Hub, endpoint: Endpoint) -> None:
+def _obey(change: Change, store: Store, hub: Hub, endpoint: Endpoint) -> None:
     """What was revoked is cut at once (P11)."""
     match change:
         case KeyRevoked():
@@ -140,6 +140,10 @@ def _obey(change: Change, hub: Hub, endpoint: Endpoint) -> None:
             hub.cut(change.tunnel_id, "the tunnel was archived")
         case TokenRevoked():
             hub.cut(change.tunnel_id, "the tunnel's token was revoked")
+        case TunnelChanged():
+            tunnel = store.grants.get(change.tunnel_id)
+            if tunnel is not None and tunnel.key_binding is KeyBinding.PINNED and tunnel.connector_key is not None:
+                hub.cut_others(tunnel.id, fingerprint(tunnel.connector_key))
         case _:
             return
 
@@ -166,8 +170,9 @@ def _admission(accept: Accept, wrong: WrongCredentials, tasks: asyncio.TaskGroup
 
 
 def _rules(config: RelayConfig) -> guard.Rules:
+    """A page cannot rebind its name to a listener with TLS, nor to one that only a proxy reaches."""
     suffix = f".{config.tunnel_domain}".encode()
-    if config.listen.is_loopback and not config.proxies:
+    if config.listen.is_loopback and not config.proxies and config.tls_cert is None:
         return guard.Rules(suffixes=(suffix,))
     return guard.Rules(hosts=None, suffixes=(suffix,), proxies=config.proxies)
 
@@ -198,11 +203,7 @@ def _certificates(config: RelayConfig) -> frozenset[bytes]:
 
 
 def _certificate(path: Path) -> bytes:
-    try:
-        leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
-    except (OSError, ValueError, IndexError) as error:
-        raise Error("state_unusable", f"{path} holds no certificate: {error}", hint="give a PEM file") from error
-    return hashlib.sha256(leaf.public_bytes(Encoding.DER)).digest()
+    return hashlib.sha256(certificate(path).public_bytes(Encoding.DER)).digest()
 
 
 # ---------------------------------------------------------------- the private side
@@ -210,8 +211,9 @@ def _certificate(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """A connector that is ready to dial."""
+    """A connector that is ready to dial. `fingerprint` is that of its key."""
 
+    fingerprint: str
     dialler: Dialler
     target: Target
     server: Server
@@ -220,55 +222,73 @@ class Connector:
 
 @asynccontextmanager
 async def connector(
-    config: ConnectConfig, clock: Clock | None = None, random: RandomBytes = os.urandom
+    config: ConnectConfig,
+    clock: Clock | None = None,
+    random: RandomBytes = os.urandom,
+    on_open: Callable[[hello.Welcome], None] = lambda _: None,
 ) -> AsyncIterator[Connector]:
-    """Everything of `arrowslit connect`, its target running. Raises Error for what would not work or not be safe."""
+    """Everything of `arrowslit connect`, its target running. Raises Error for what would not work or not be safe.
+
+    `on_open` hears of every link that was agreed on.
+    """
     clock = clock or SystemClock()
     config.check()
     limits = _ceiling(config)
     folder = state.folder(config.state)
-    token_path = folder / "tunnel.token"
-    token = config.token or (token_path.read_text().strip() if token_path.exists() else None)
-    if token is None:
-        raise Error(
-            "usage",
-            "there is no tunnel token",
-            hint="set ARROWSLIT_TUNNEL_TOKEN to what `arrowslit tunnel create NAME` prints on the relay",
-        )
-    identity = ConnectorIdentity(
-        name=config.name,
+    with state.lock(folder):
+        token = _Token(config.token, folder / "tunnel.token")
+        identity = _identity(config.name, folder, random)
+
+        def opened(welcome: hello.Welcome) -> None:
+            if welcome.token is not None:
+                token.replace(welcome.token)
+            on_open(welcome)
+
+        async with _target(config, limits, clock, random, state.folder(folder / "sessions")) as target:
+            server = Server(target, limits)
+            dialler = Dialler(
+                identity=identity,
+                dial=_dial(config, token),
+                relay_fingerprint=config.relay.fingerprint,
+                server=server,
+                ceiling=limits,
+                facts={"software": f"arrowslit {__version__}", "ceiling": limits.source.value},
+                clock=clock,
+                random=random,
+                on_open=opened,
+            )
+            yield Connector(fingerprint(identity.public_key), dialler, target, server, limits)
+
+
+class _Token:
+    """The token in use. A registration token is good for once: the tunnel's own replaces it, in a file as well."""
+
+    def __init__(self, given: str | None, path: Path) -> None:
+        held = path.read_text().strip() if path.exists() else None
+        registers = given is not None and kind_of(given) is CredentialKind.REGISTRATION_TOKEN
+        text = held if held is not None and (given is None or registers) else given
+        if text is None:
+            raise Error(
+                "usage",
+                "there is no tunnel token",
+                hint="set ARROWSLIT_TUNNEL_TOKEN to what `arrowslit tunnel create NAME` prints on the relay",
+            )
+        self.text = text
+        self._path = path
+
+    def replace(self, text: str) -> None:
+        """Use this one from now on, after a restart too."""
+        state.write(self._path, text + "\n")
+        self.text = text
+
+
+def _identity(name: str, folder: Path, random: RandomBytes) -> ConnectorIdentity:
+    return ConnectorIdentity(
+        name=name,
         key=state.signing_key(folder / "connector.key", random),
         connector=state.secret(folder / "connector.id", random, 8).hex(),
         instance=random(8).hex(),
     )
-    held = _Token(token)
-
-    def opened(welcome: hello.Welcome) -> None:
-        if welcome.token is not None:  # registered just now: this token is good for once, that one for always
-            state.write(token_path, welcome.token + "\n")
-            held.text = welcome.token
-
-    async with _target(config, limits, clock, random, state.folder(folder / "sessions")) as target:
-        server = Server(target, limits)
-        dialler = Dialler(
-            identity=identity,
-            dial=_dial(config, held),
-            relay_fingerprint=config.relay.fingerprint,
-            server=server,
-            ceiling=limits,
-            facts={"software": f"arrowslit {__version__}", "ceiling": limits.source.value},
-            clock=clock,
-            random=random,
-            on_open=opened,
-        )
-        yield Connector(dialler, target, server, limits)
-
-
-class _Token:
-    """The token in use: a registration token is replaced by the tunnel's own."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
 
 
 def _dial(config: ConnectConfig, token: _Token) -> Callable[[], Awaitable[Dialled]]:

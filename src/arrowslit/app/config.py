@@ -8,7 +8,6 @@ import ipaddress
 import os
 import re
 import sys
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from arrowslit.errors import Error
 
 DEFAULT_LISTEN = "127.0.0.1:8420"
 TUNNEL_DOMAIN = "tunnel.localhost"
+ADDRESS_FILE = "relay.address"  # in a relay's state folder: where it was last reached from its own machine
 
 _FINGERPRINT = re.compile(r"sha256=([0-9a-f]{64})")
 
@@ -197,9 +197,19 @@ def default_state() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "state") / "arrowslit"
 
 
-def relay_from_environment() -> str | None:
-    """`ARROWSLIT_RELAY`, None if it is not set."""
-    return os.environ.get("ARROWSLIT_RELAY") or None
+def relay_address(state: Path) -> RelayAddress:
+    """`ARROWSLIT_RELAY`, or the relay of this machine that keeps its state in `state`. Raises Error `usage`."""
+    named = os.environ.get("ARROWSLIT_RELAY")
+    return parse_relay(named) if named else _local_relay(state)
+
+
+def _local_relay(state: Path) -> RelayAddress:
+    """Where the relay with that state folder listened last; the default place if that is not known."""
+    try:
+        return parse_relay((state / ADDRESS_FILE).read_text().strip())
+    except (OSError, UnicodeDecodeError, Error):
+        listen = parse_listen(DEFAULT_LISTEN)
+        return RelayAddress("http", listen.host, listen.port)
 
 
 def tunnel_token() -> str | None:
@@ -207,20 +217,25 @@ def tunnel_token() -> str | None:
     return os.environ.get("ARROWSLIT_TUNNEL_TOKEN") or os.environ.get("CLAUDE_TUNNEL_TOKEN") or None
 
 
-def api_key(state: Path) -> str | None:
-    """`ARROWSLIT_API_KEY`, the content of `ARROWSLIT_API_KEY_FILE`, or of the local relay's `admin.key`."""
+def api_key(state: Path, relay: RelayAddress) -> str | None:
+    """`ARROWSLIT_API_KEY`, the content of `ARROWSLIT_API_KEY_FILE`, or of the local relay's `admin.key`, which is sent
+    to no relay on another machine. Raises Error `usage` or `state_unusable` for a file that cannot be read.
+    """
     if key := os.environ.get("ARROWSLIT_API_KEY"):
-        return key
+        return key.strip()
     named = os.environ.get("ARROWSLIT_API_KEY_FILE")
+    local = relay.is_loopback or relay.origin == _local_relay(state).origin
+    if not named and not local:
+        return None
     path = Path(named) if named else state / "admin.key"
     try:
         return path.read_text().strip() or None
     except FileNotFoundError:
         if named:
-            raise Error("usage", f"ARROWSLIT_API_KEY_FILE names {named}, which is not there") from None
+            raise Error("usage", f"ARROWSLIT_API_KEY_FILE names {path}, which is not there") from None
         return None
-    except OSError as error:
-        raise Error("state_unusable", f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Error("state_unusable", f"the key in {path} cannot be read: {error}") from error
 
 
 def environment() -> Mapping[str, str]:
@@ -230,6 +245,8 @@ def environment() -> Mapping[str, str]:
 
 def proxy_for(relay: RelayAddress) -> str | None:
     """`HTTPS_PROXY` for a relay that is not on loopback and not excepted by `NO_PROXY`."""
+    import urllib.request  # slow to import, and most commands have no use for it
+
     if relay.scheme != "https" or relay.is_loopback or urllib.request.proxy_bypass(relay.host):
         return None
     return urllib.request.getproxies().get("https")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from arrowslit.app import build
-from arrowslit.app.config import Listen, RelayConfig
+from arrowslit.app import address, build, state
+from arrowslit.app.config import ADDRESS_FILE, Listen, RelayConfig
+from arrowslit.app.signals import signals
+from arrowslit.clock import SystemClock
 from arrowslit.edge.door import Door
 from arrowslit.errors import Error
 
@@ -42,6 +44,7 @@ async def serve(config: RelayConfig, ready: Callable[[build.Relay, Listen], None
     Raises Error `listen_failed`, and what `build.relay` raises.
     """
     config.check()
+    tls = _tls(config)
     with _bind(config.listen) as listener:
         async with build.relay(config) as relay:
             server = _Server(
@@ -56,14 +59,16 @@ async def serve(config: RelayConfig, ready: Callable[[build.Relay, Listen], None
                     timeout_keep_alive=KEEP_ALIVE,
                     timeout_graceful_shutdown=int(CALLS_FINISH),
                     backlog=BACKLOG,
-                    ssl_certfile=config.tls_cert,
-                    ssl_keyfile=str(config.tls_key) if config.tls_key else None,
+                    ssl_context_factory=None if tls is None else lambda _config, _default: tls,
                 )
             )
-            with _signals(partial(_stop, server, relay)):
+            with signals(partial(_stop, server, relay)):
                 running = asyncio.create_task(server.serve(sockets=[listener]))
                 await _started(server, running)
-                ready(relay, Listen(config.listen.host, listener.getsockname()[1]))
+                listen = Listen(config.listen.host, listener.getsockname()[1])
+                near = address.for_this_machine(config, listen, relay.fingerprint)
+                state.write(config.state / ADDRESS_FILE, f"{near}\n")
+                ready(relay, listen)
                 try:
                     await running
                 finally:
@@ -75,6 +80,22 @@ async def serve_health(app: Starlette, listen: Listen) -> None:
     with _bind(listen) as listener:
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none", server_header=False)
         await _Server(config).serve(sockets=[listener])
+
+
+def _tls(config: RelayConfig) -> ssl.SSLContext | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    address.certificate(config.tls_cert)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        tls.load_cert_chain(config.tls_cert, config.tls_key, password="")  # without one OpenSSL would ask the terminal
+    except OSError as error:  # ssl.SSLError is one
+        raise Error(
+            "certificate_unusable",
+            f"{config.tls_key} cannot be used with {config.tls_cert}: {error}",
+            hint="--tls-key is the certificate's own key, in PEM and without a passphrase",
+        ) from error
+    return tls
 
 
 @contextlib.contextmanager
@@ -117,24 +138,7 @@ async def _drain(server: uvicorn.Server, running: asyncio.Task[Any], relay: buil
         server.should_exit = server.force_exit = True
         running.cancel()
     relay.hub.drain()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(TUNNELS_DRAIN):
-            while relay.hub.streams and not server.force_exit:  # a matter of seconds, once in a life
-                await asyncio.sleep(0.05)
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    caught = (signal.SIGTERM, signal.SIGINT)
-    try:
-        for number in caught:
-            loop.add_signal_handler(number, stop)
-    except (RuntimeError, ValueError):  # not the main thread: somebody else decides when it ends
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number in caught:
-            loop.remove_signal_handler(number)
+    clock = SystemClock()
+    until = clock.monotonic() + TUNNELS_DRAIN
+    while relay.hub.streams and not server.force_exit and clock.monotonic() < until:
+        await clock.sleep(0.05)  # a matter of seconds, once in a life

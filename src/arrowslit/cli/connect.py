@@ -1,0 +1,102 @@
+"""`arrowslit connect`: the connector."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from arrowslit.app import config
+from arrowslit.cli import logs, speak
+from arrowslit.cli.help import Command
+from arrowslit.ids import check_name
+
+log = logging.getLogger("arrowslit.connect")
+
+
+@click.command(cls=Command)
+@click.option("--target", required=True, metavar="TARGET", help="stdio:COMMAND, or http(s)://host:port/path.")
+@click.option("--name", required=True, metavar="NAME", help="The tunnel to open.")
+@click.option("--relay", metavar="URL", help="The relay, instead of ARROWSLIT_RELAY.")
+@click.option("--allow", multiple=True, metavar="TOOL", help="Let only this tool through, whatever the relay grants.")
+@click.option(
+    "--ceiling",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Let only the tools and tenants through that this TOML file lists.",
+)
+@click.option("--pass-env", multiple=True, metavar="NAME", help="Pass this variable to the target; it sees few others.")
+@click.option("--python", default=sys.executable, metavar="PATH", help="What runs a target that is one .py file.")
+@click.option("--health", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there, on loopback only.")
+@click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="Where the connector's key is kept.")
+@speak.json_option
+def command(
+    target: str,
+    name: str,
+    relay: str | None,
+    allow: tuple[str, ...],
+    ceiling: Path | None,
+    pass_env: tuple[str, ...],
+    python: str,
+    health: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Offer a private MCP server through a tunnel.
+
+    Runs the server or reaches it, dials out to the relay, and stays. Prints the tunnel's id on stdout once the tunnel
+    is open, and everything else on stderr. A connection that drops is opened again. SIGTERM lets running calls finish.
+    Nothing listens here, except with --health.
+
+    Examples:
+      arrowslit connect --name internal-inventory --target stdio:./inventory_mcp.py --pass-env INTERNAL_DB_DSN
+      arrowslit connect --name wiki --target http://127.0.0.1:8000/mcp --allow search --health 127.0.0.1:9090
+
+    Environment (`arrowslit tunnel create` prints the first two):
+      ARROWSLIT_TUNNEL_TOKEN   what opens the tunnel (CLAUDE_TUNNEL_TOKEN works too)
+      ARROWSLIT_RELAY          the relay: https://host[:port]#sha256=…
+      HTTPS_PROXY, NO_PROXY    the proxy on the way to it
+      SSL_CERT_FILE            certificates of authorities to trust instead of the system's
+    """
+    home = config.default_state()
+    where = config.relay_address(home) if relay is None else config.parse_relay(relay)
+    told = config.ConnectConfig(
+        target=target,
+        name=check_name(name, what="tunnel name"),
+        relay=where,
+        token=config.tunnel_token(),
+        state=state or home / "connectors" / name,
+        allow=allow,
+        ceiling=ceiling,
+        pass_env=pass_env,
+        environment=config.environment(),
+        python=python,
+        health=None if health is None else config.parse_listen(health),
+        proxy=config.proxy_for(where),
+    )
+    told.check()
+    logs.to_stderr()
+    _run(told, as_json=as_json)
+
+
+def _run(told: config.ConnectConfig, *, as_json: bool) -> None:
+    import uvloop  # these bring in the whole connector
+
+    from arrowslit.app.build import Connector
+    from arrowslit.app.connect import Opened, connect
+
+    def started(connector: Connector) -> None:
+        if not connector.ceiling.limits:
+            log.warning("ceiling: none. Whatever the relay grants passes; limit it with --allow TOOL or --ceiling FILE")
+
+    def opened(link: Opened) -> None:
+        held = "the tunnel is pinned to this connector's key" if link.pinned else "any key may serve; this one's is"
+        log.info("%s, %s", held, link.fingerprint)
+        data = {"id": link.tunnel, "name": told.name, "key_fingerprint": link.fingerprint, "pinned": link.pinned}
+        speak.answer(data, [link.tunnel], as_json=as_json)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(connect(told, started, opened))
