@@ -3,9 +3,9 @@
 It is uvicorn's httptools protocol with three additions: limits before anything else reads (heads, the time for them,
 bodies by path; a refusal is sent, then the rest is read and discarded for 2 s so that it arrives), `/mcp/` is
 answered from the parser's callbacks without ASGI, and an upgrade of `/connect` becomes a link on the same transport.
-Everything else is the ASGI application. uvicorn asks of a request only what `_Turn` declares, so its own pipelining,
-keep-alive and shutdown serve ours too; these inner names are why uvicorn is pinned, and tests/contracts/test_door.py
-is what a newer one has to pass.
+Everything else is the ASGI application. uvicorn asks of a request only what `McpRequest` has as well, so its own
+pipelining, keep-alive and shutdown serve ours too; these inner names are why uvicorn is pinned, and
+tests/contracts/test_door.py is what a newer one has to pass.
 
 A client that closes its half of the connection has left: its call is cancelled.
 """
@@ -16,18 +16,20 @@ import asyncio
 import base64
 import binascii
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from arrowslit.edge import guard
-from arrowslit.edge.problem import Problem, mcp_problem, v1_problem
+from arrowslit.edge.auth import refuse_credential_in_url
+from arrowslit.edge.problem import Problem, as_error, mcp_problem, v1_problem
+from arrowslit.edge.request import McpRequest
 from arrowslit.errors import Error
 from arrowslit.tunnel import Headers
 
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 HEAD_TIME = 10.0  # seconds to read a head, from its first byte or from the connection's start
 BODY_TIME = 30.0
 REFUSAL_TIME = 2.0  # what still comes after a refusal is read that long, so that the client sees it and not a reset
+READ_AHEAD = 64 * 1024  # bytes read behind a request that is being answered: enough to notice that its client left
 MCP_BODY = 4 * 1024 * 1024
 V1_BODY = 32 * 1024 * 1024
 OTHER_BODY = 64 * 1024
@@ -55,122 +58,7 @@ class Gate:
     rules: guard.Rules
 
 
-_Cycle = Union["McpRequest", RequestResponseCycle]
-
-
-class _InertEvent:
-    """uvicorn sets a request's event again when the connection is lost; to ours that means nothing."""
-
-    def set(self) -> None:
-        return
-
-
-class McpRequest:
-    """One request at `/mcp/`, complete, and the Answer to it. What uvicorn calls a cycle."""
-
-    message_event = _InertEvent()
-
-    def __init__(
-        self, door: Door, method: str, target: bytes, headers: guard.Fields, keep_alive: bool, old: bool
-    ) -> None:
-        self.method = method
-        path, _, query = target.partition(b"?")
-        self.path = path.decode("latin-1")
-        self.query = query.decode("latin-1")
-        self.headers: Headers = [(name.decode("latin-1"), value.strip().decode("latin-1")) for name, value in headers]
-        self.client = door.address(headers)
-        self.body = bytearray()
-        self.more_body = True
-        self.task: asyncio.Task[None] | None = None
-        self.head_sent = False
-        # what uvicorn reads and writes
-        self.response_complete = False
-        self.disconnected = False
-        self.keep_alive = keep_alive
-        self._door = door
-        self._old = old  # HTTP/1.0: no chunks, the end of the connection ends the body
-        self._chunked = False
-        self._out: list[bytes] = []
-        self._flush_due = False
-
-    # ------------------------------------------------------------ Answer
-
-    def head(self, status: int, headers: Headers) -> None:
-        """See Answer. Without a content-length the body is sent in chunks."""
-        if self.head_sent or self.response_complete:
-            return
-        self.head_sent = True
-        lines = [STATUS_LINE[status]]
-        lines += [name + b": " + value + b"\r\n" for name, value in self._door.server_state.default_headers]
-        lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in headers]
-        sized = any(name == "content-length" for name, _ in headers)
-        if not sized and status not in (204, 304):
-            self._chunked = not self._old
-            self.keep_alive = self.keep_alive and self._chunked
-            lines += [b"transfer-encoding: chunked\r\n"] if self._chunked else []
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        self._write(b"".join(lines))
-
-    def piece(self, data: bytes) -> None:
-        """See Answer."""
-        if data and not self.response_complete:
-            self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-
-    def end(self) -> None:
-        """See Answer."""
-        if self.response_complete:
-            return
-        if self._chunked:
-            self._out.append(b"0\r\n\r\n")
-        self._flush()
-        self.response_complete = True
-        if not self.keep_alive:
-            self._door.transport.close()
-        self._door.on_response_complete()
-
-    def abort(self) -> None:
-        """See Answer."""
-        if not self.response_complete:
-            self._flush()
-            self.response_complete = True
-            self.keep_alive = False
-            self._door.transport.close()
-
-    async def drain(self) -> None:
-        """See Answer."""
-        flow: FlowControl = self._door.flow
-        if flow.write_paused and not self.disconnected:
-            self._flush()
-            await flow.drain()
-
-    def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer with a complete body."""
-        self.head(status, [*headers, ("content-length", str(len(body)))])
-        self.piece(body)
-        self.end()
-
-    def problem(self, problem: Problem) -> None:
-        """Answer with an error; on an answer that has begun, break it off."""
-        if self.head_sent:
-            self.abort()
-        else:
-            self.whole(problem.status, problem.headers, problem.body)
-
-    def _write(self, data: bytes) -> None:
-        """Let head, pieces and end of one tick leave as one write."""
-        self._out.append(data)
-        if not self._flush_due:
-            self._flush_due = True
-            self._door.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        transport = self._door.transport
-        if self._out and not transport.is_closing():
-            transport.write(b"".join(self._out))
-        self._out.clear()
+_Cycle = McpRequest | RequestResponseCycle
 
 
 class Door(HttpToolsProtocol):
@@ -190,13 +78,17 @@ class Door(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._gate = gate
         self._in_head = True
-        self._head_bytes = 0
+        self._overhead = 0  # bytes since a head began or a piece of a body came: fields, chunk sizes, blank lines
+        self._ahead = 0  # bytes read while a request waits for its turn
         self._body_limit = OTHER_BODY
         self._body_bytes = 0
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._end: asyncio.TimerHandle | None = None  # of the connection
         self._active: _Cycle | None = None  # the request that is being answered
+        self._current: _Cycle | None = None  # the request that is being read, once its head is complete
         self._upgrade: Upgrade | None = None
+        self._unwanted_upgrade = False
 
     def address(self, headers: guard.Fields) -> str:
         """The client's address, for limits."""
@@ -210,6 +102,8 @@ class Door(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._end is not None:
+            self._end.cancel()
         active = self._active
         super().connection_lost(exc)
         if active is not None and not active.response_complete:
@@ -221,42 +115,72 @@ class Door(HttpToolsProtocol):
                 active.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if not self._refused:
+            self._ahead += len(data)
+            self._parse(data)
+            self._look_after()
+
+    def _look_after(self) -> None:
+        """How much has been read, and whether to read on."""
+        if self._refused or self._upgrade is not None:
             return
-        self._unset_keepalive_if_required()
-        while data:
-            if self._in_head:
-                self._head_bytes += len(data)
+        if self._overhead > guard.MAX_HEAD:
+            self._refuse(_head_too_large())
+        elif not self.pipeline:
+            self._ahead = 0
+        elif self._ahead > READ_AHEAD:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()  # uvicorn paused it, and would not notice a client that leaves
+
+    def _parse(self, data: bytes) -> None:
+        while data and not self._refused:
+            self._overhead += len(data)
             try:
                 self.parser.feed_data(data)
-                data = b""
+                return
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
                 if self._upgrade is not None:
                     self._hand_over(data)
                     return
+                data = self._without_upgrade() + data
             except httptools.HttpParserCallbackError as error:
                 self._refuse(_cause(error))
-                return
             except httptools.HttpParserError as error:
-                self._refuse(Error("bad_http", f"not valid HTTP: {error}"))
-                return
-        if self._in_head and self._head_bytes > guard.MAX_HEAD:
-            self._refuse(_head_too_large())
+                self._refuse(Error("bad_http", f"not valid HTTP: {error}", hint="send HTTP/1.1 as RFC 9112 has it"))
+
+    def _without_upgrade(self) -> bytes:
+        """The head that was just read, as if it asked for no upgrade (RFC 9110, 7.8), and a parser to read it.
+
+        After an upgrade the parser takes what follows for another protocol; but it is this request's body.
+        """
+        named = [token.strip() for name, value in self.headers if name == b"connection" for token in value.split(b",")]
+        fields = [field for field in self.headers if field[0] not in (b"connection", b"upgrade")]
+        fields += [(b"connection", token) for token in named if token.lower() not in (b"", b"upgrade")]
+        start = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        self.parser = httptools.HttpRequestParser(self)
+        return start + b"".join(name + b": " + value + b"\r\n" for name, value in fields) + b"\r\n"
 
     # ------------------------------------------------------------ parser callbacks
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_bytes, self._body_bytes = True, 0, 0
+        self._in_head, self._overhead, self._body_bytes = True, 0, 0
+        self._current = None
+        self._unwanted_upgrade = False
+        self._unset_keepalive_if_required()
         self._arm(HEAD_TIME, "the head of a request took too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            raise Error("bad_http", "fields after the body are not accepted", hint="send them in the head")
         if len(self.headers) >= guard.MAX_FIELDS:
             raise _head_too_large()
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._unset_keepalive_if_required()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > guard.MAX_HEAD:
             raise _head_too_large()
@@ -264,33 +188,38 @@ class Door(HttpToolsProtocol):
         guard.check(method, self.url, version, self.headers, self._gate.rules)
         path = self.url.partition(b"?")[0]
         if path == b"/connect":
-            self._upgrade = self._admit(method)
+            self._upgrade = self._admit(method, version)
             self._in_head = False
+            return
+        if self.parser.should_upgrade():
+            self._unwanted_upgrade = True  # read again, see _without_upgrade
             return
         self._body_limit = _body_limit(path)
         length = guard.field(self.headers, b"content-length")
         if length is not None and int(length) > self._body_limit:
             raise _body_too_large(self._body_limit)
+        self._in_head = False
+        self._arm(BODY_TIME, "the body of a request took too long")
         if path.startswith(b"/mcp/"):
             self._begin_mcp(method.decode("ascii"), version)
         else:
             super().on_headers_complete()
-        self._in_head = False
-        self._arm(BODY_TIME, "the body of a request took too long")
+        self._current = self.cycle
 
     def on_body(self, body: bytes) -> None:
+        self._overhead = 0
         self._body_bytes += len(body)
         if self._body_bytes > self._body_limit:
             raise _body_too_large(self._body_limit)
         if isinstance(self.cycle, McpRequest):
             self.cycle.body += body
-        elif self._upgrade is None:
+        else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._disarm()
-        if self._upgrade is not None:
+        if self._upgrade is not None or self._unwanted_upgrade:
             return
+        self._disarm()
         if isinstance(self.cycle, McpRequest):
             self.cycle.more_body = False
             if self._active is self.cycle:
@@ -303,24 +232,25 @@ class Door(HttpToolsProtocol):
     def _begin_mcp(self, method: str, version: str) -> None:
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
         request = McpRequest(self, method, self.url, self.headers, keep_alive, version == "1.0")
+        request.waiting_for_100_continue = self.expect_100_continue
         before = self.cycle
         self.cycle = request
         if before is None or before.response_complete:
-            self._active = request
-            if self.expect_100_continue:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._start_asgi_task(request, self.app)
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's word for: it is this request's turn."""
         self._active = cycle
-        if isinstance(cycle, McpRequest):
-            if not cycle.more_body:
-                self._dispatch(cycle)
-        else:
+        if cycle.more_body:
+            self._arm(BODY_TIME, "the body of a request took too long")
+        if not isinstance(cycle, McpRequest):
             super()._start_asgi_task(cycle, app)
+        elif not cycle.more_body:
+            self._dispatch(cycle)
+        elif cycle.waiting_for_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _dispatch(self, request: McpRequest) -> None:
         """Start a complete request, once in its life."""
@@ -331,23 +261,43 @@ class Door(HttpToolsProtocol):
 
     async def _serve(self, request: McpRequest) -> None:
         try:
-            await self._gate.mcp(request)
-        except Exception:
+            if not self.flow.write_paused or await self._takes_answers(request):
+                await self._gate.mcp(request)
+        except Exception as failure:
             log.exception("an MCP request could not be answered")
-            request.problem(mcp_problem(Error("internal_error", "the relay failed; its log says why")))
+            request.problem(mcp_problem(as_error(failure)))
         finally:
             if not request.response_complete and not self.transport.is_closing():
                 request.abort()
 
+    async def _takes_answers(self, request: McpRequest) -> bool:
+        """Whether the client reads on: one that sends requests and reads no answers would fill our memory with them."""
+        try:
+            async with asyncio.timeout(BODY_TIME):
+                await request.drain()
+        except TimeoutError:
+            return False
+        return True
+
     # ------------------------------------------------------------ connectors
 
-    def _admit(self, method: bytes) -> Upgrade:
-        if method != b"GET" or (guard.field(self.headers, b"upgrade") or b"").lower() != b"websocket":
+    def _admit(self, method: bytes, version: str) -> Upgrade:
+        refuse_credential_in_url(self.url.partition(b"?")[2].decode("latin-1"))
+        upgrade = (guard.field(self.headers, b"upgrade") or b"").lower()
+        if method != b"GET" or version != "1.1" or upgrade != b"websocket" or not self.parser.should_upgrade():
             raise Error("bad_http", "connectors come here with a WebSocket", hint="run: arrowslit connect")
-        if guard.field(self.headers, b"sec-websocket-version") != b"13" or not _is_nonce(self._key()):
-            raise Error("bad_http", "not a valid WebSocket handshake (RFC 6455)")
+        if (
+            guard.field(self.headers, b"sec-websocket-version") != b"13"
+            or not _is_nonce(self._key())
+            or self._has_body()
+        ):
+            raise Error("bad_http", "not a valid WebSocket handshake (RFC 6455)", hint="run: arrowslit connect")
         headers = [(name.decode("latin-1"), value.strip().decode("latin-1")) for name, value in self.headers]
         return self._gate.admit(headers, self.address(self.headers))
+
+    def _has_body(self) -> bool:
+        length = guard.field(self.headers, b"content-length")
+        return length not in (None, b"0") or guard.field(self.headers, b"transfer-encoding") is not None
 
     def _key(self) -> bytes:
         return guard.field(self.headers, b"sec-websocket-key") or b""
@@ -355,9 +305,8 @@ class Door(HttpToolsProtocol):
     def _hand_over(self, rest: bytes) -> None:
         """Give the transport away; no timer of ours may touch it afterwards."""
         assert self._upgrade is not None
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if rest or busy:
-            self._refuse(Error("bad_http", "nothing may be sent before the upgrade is answered"))
+        if rest or self._unanswered():
+            self._refuse(Error("bad_http", "an upgrade stands alone on its connection", hint="wait for its answer"))
             return
         self._disarm()
         self._unset_keepalive_if_required()
@@ -368,44 +317,66 @@ class Door(HttpToolsProtocol):
 
     def _arm(self, seconds: float, why: str) -> None:
         self._disarm()
-        self._timer = self.loop.call_later(seconds, self._too_slow, why)
+        self._timer = self.loop.call_later(seconds, self._too_slow, seconds, why)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _too_slow(self, why: str) -> None:
-        self._timer = None
-        if self._active is not None and not self._active.response_complete and self._active is not self.cycle:
-            return  # a pipelined request waits behind one that is being answered: nothing is read meanwhile
-        self._refuse(Error("request_timeout", why))
+    def _too_slow(self, seconds: float, why: str) -> None:
+        if self.flow.read_paused:
+            self._arm(seconds, why)  # it is not the client that is slow
+        else:
+            self._refuse(Error("request_timeout", why, hint="send a request in one go, once it is complete"))
 
     def _refuse(self, error: Error) -> None:
-        """Say no, take no more requests from this connection, and let the answer arrive."""
+        """Say no to what is being read, take no more from this connection, and let the answer arrive.
+
+        Answers keep their order: where earlier requests are still to be answered, or this one's answer has begun, the
+        connection is closed behind the last of them, which says the same.
+        """
         self._disarm()
         self._unset_keepalive_if_required()
         self._refused = True
-        busy = self._active
-        if (
-            busy is not None
-            and not busy.response_complete
-            and (self._in_head or busy is not self.cycle or _begun(busy))
-        ):
-            busy.keep_alive = False  # an earlier request is being answered; this one will see the connection close
-            return
-        if isinstance(busy, RequestResponseCycle) and not busy.response_complete:
-            busy.disconnected = True
-            busy.message_event.set()
         if self.transport.is_closing():
             return
-        problem = mcp_problem(error) if self._at_mcp() else v1_problem(error)
+        self.flow.resume_reading()  # what still comes is discarded
+        current = self._current
+        earlier = [cycle for cycle in self._unanswered() if cycle is not current or _begun(cycle)]
+        if earlier:
+            self.pipeline = deque(waiting for waiting in self.pipeline if waiting[0] in earlier)
+            earlier[-1].keep_alive = False
+            return
+        if current is None or not current.response_complete:
+            self._say(mcp_problem(error) if self._at_mcp() else v1_problem(error))
+        if isinstance(current, RequestResponseCycle):
+            current.disconnected = True
+            current.message_event.set()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._end = self.loop.call_later(REFUSAL_TIME, self.close_within)
+
+    def _unanswered(self) -> list[_Cycle]:
+        """The requests whose answers are not complete, in their order."""
+        waiting: list[_Cycle] = [cycle for cycle, _ in reversed(self.pipeline)]
+        active = self._active
+        return waiting if active is None or active.response_complete else [active, *waiting]
+
+    def _say(self, problem: Problem) -> None:
         lines = [STATUS_LINE[problem.status], *(f"{n}: {v}\r\n".encode("latin-1") for n, v in problem.headers)]
         lines.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(problem.body))
         self.transport.write(b"".join(lines) + problem.body)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.loop.call_later(REFUSAL_TIME, self.transport.close)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.close_within()
+
+    def close_within(self, seconds: float = REFUSAL_TIME) -> None:
+        """Close once everything has left, and then anyway: a client that reads nothing does not hold a connection."""
+        if self.transport.is_closing():
+            return
+        self.transport.close()
+        self._end = self.loop.call_later(seconds, self.transport.abort)
 
     def _at_mcp(self) -> bool:
         return bool(getattr(self, "url", b"").startswith(b"/mcp/"))
@@ -422,11 +393,12 @@ def _body_limit(path: bytes) -> int:
 
 
 def _head_too_large() -> Error:
-    return Error("header_too_large", f"a head has at most {guard.MAX_HEAD} bytes and {guard.MAX_FIELDS} fields")
+    what = f"a head has at most {guard.MAX_HEAD} bytes and {guard.MAX_FIELDS} fields"
+    return Error("header_too_large", what, hint="send fewer or shorter header fields")
 
 
 def _body_too_large(limit: int) -> Error:
-    return Error("payload_too_large", f"a body here has at most {limit} bytes")
+    return Error("payload_too_large", f"a body here has at most {limit} bytes", hint="send less at once")
 
 
 def _is_nonce(key: bytes) -> bool:
@@ -442,4 +414,4 @@ def _cause(error: httptools.HttpParserCallbackError) -> Error:
     if isinstance(cause, Error):
         return cause
     log.error("a request head could not be handled", exc_info=cause)
-    return Error("internal_error", "the relay failed; its log says why")
+    return as_error(cause or error)

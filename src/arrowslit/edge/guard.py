@@ -25,7 +25,7 @@ _SINGLE_PREFIXES = (b"mcp-", b"arrowslit-")
 _HOST = re.compile(
     rb"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)(?P<port>:[0-9]{1,5})?"
 )
-_BAD_PATH = re.compile(rb"%00|%2f|%5c|\\|[\x00-\x20\x7f]|(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_BAD_PATH = re.compile(rb"^//|%00|%2f|%5c|[\\#]|[\x00-\x20\x7f]|(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _LOOPBACK = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 
@@ -45,12 +45,14 @@ class Rules:
 
 def check(method: bytes, target: bytes, version: str, fields: Fields, rules: Rules) -> None:
     """Raises Error for a head that two readers could read differently, or that is not meant for us."""
-    if not target.startswith(b"/"):
-        raise Error(
-            "bad_http", "the request target must be a path", hint="this is no proxy: send an origin-form target"
-        )
+    if version not in ("1.0", "1.1"):
+        raise Error("bad_http", "this is not HTTP/1.1", hint="send HTTP/1.1")
+    if method == b"CONNECT" or not target.startswith(b"/"):
+        raise Error("bad_http", "the request target must be a path", hint="this is no proxy: send a path, and a Host")
     if _BAD_PATH.search(target.partition(b"?")[0]):
-        raise Error("bad_http", "the path holds characters that are not allowed here")
+        raise Error(
+            "bad_http", "the path holds what is not allowed here", hint="send the path plainly, without .. in it"
+        )
     seen: set[bytes] = set()
     for name, _ in fields:
         if name in seen and (name in _SINGLE or name.startswith(_SINGLE_PREFIXES)):
@@ -59,7 +61,7 @@ def check(method: bytes, target: bytes, version: str, fields: Fields, rules: Rul
     if b"content-encoding" in seen:
         raise Error("encoding_not_supported", "compressed bodies are not accepted", hint="send the body as it is")
     if version == "1.1" and b"host" not in seen:
-        raise Error("bad_http", "the Host header is missing")
+        raise Error("bad_http", "the Host header is missing", hint="send one Host header")
     _check_names(fields, rules)
 
 
