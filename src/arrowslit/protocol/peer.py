@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
 from arrowslit.protocol import events as ev
-from arrowslit.protocol.credit import LINK_RESERVE, LINK_WINDOW, STREAM_WINDOW, ReceiveWindow
-from arrowslit.protocol.frames import LINK, MAX_PAYLOAD, Decoder, Flag, Frame, Kind, ProtocolError, encode
+from arrowslit.protocol.credit import LINK_WINDOW, ReceiveWindow
+from arrowslit.protocol.frames import LINK, Decoder, Flag, Frame, Kind, ProtocolError, encode
+from arrowslit.protocol.outbox import Lane, Outbox
 from arrowslit.protocol.state import LINK as LINK_TABLE
 from arrowslit.protocol.state import REPLY, REQUEST, Ending, LinkState, Reply, Request, Role, Step
-
-SMALL = 8 * 1024
-"""A piece up to this many bytes goes ahead of large bodies, if its own stream has nothing queued before it."""
-BULK_PER_FLUSH = 2
-"""Full frames of large bodies in one flush: more of them makes small calls wait, fewer costs throughput."""
 
 _LINK_KINDS = frozenset(kind for kind in Kind if kind < Kind.OPEN)
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
-
-
-MESSAGE = 512 * 1024
-"""Small frames of one flush, in bytes: with the large ones it stays well below the 1 MiB of a WebSocket message."""
+MOST_CREDIT = 1 << 31  # bytes; a grant past it is a mistake of the other side
 
 
 class ResetWords(msgspec.Struct, frozen=True):
@@ -44,17 +36,13 @@ _decode_reset = msgspec.json.Decoder(ResetWords).decode
 class _Stream:
     """What a peer remembers of one stream."""
 
-    __slots__ = ("credit", "end_queued", "queue", "queued", "reply", "request", "waiting", "window")
+    __slots__ = ("lane", "reply", "request", "window")
 
-    def __init__(self) -> None:
+    def __init__(self, stream: int) -> None:
         self.request = Request.BODY
         self.reply = Reply.WAITING
-        self.credit = STREAM_WINDOW
+        self.lane = Lane(stream)
         self.window = ReceiveWindow()
-        self.queue: deque[bytes] = deque()
-        self.queued = 0
-        self.end_queued = False
-        self.waiting = False  # stands in the line of large bodies
 
 
 class Peer:
@@ -73,11 +61,8 @@ class Peer:
         self._decoder = Decoder()
         self._streams: dict[int, _Stream] = {}
         self._last_stream = 0
-        self._urgent: list[bytes] = []  # control
-        self._small: list[bytes] = []
-        self._bulk: deque[int] = deque()  # streams with a queue and credit, in turn
+        self._outbox = Outbox()
         self._ready: list[ev.Event] = []
-        self._link_credit = LINK_WINDOW
         self._link_due = 0
         self._link_left = LINK_WINDOW
         self._pings: dict[int, float] = {}
@@ -101,7 +86,7 @@ class Peer:
         if self.state is not expected or self._said_hello:
             raise RuntimeError(f"hello in state {self.state}")
         self._said_hello = True
-        self._urgent.append(encode(Kind.HELLO, LINK, payload))
+        self._outbox.control(encode(Kind.HELLO, LINK, payload))
 
     def welcome(self, payload: bytes) -> None:
         """Relay: open the link."""
@@ -116,7 +101,7 @@ class Peer:
             raise RuntimeError(f"{kind.name} in state {self.state}")
         if kind is Kind.WELCOME and self.state is LinkState.GREETING:
             raise RuntimeError("welcome before the connector's hello")
-        self._urgent.append(encode(kind, LINK, payload))
+        self._outbox.control(encode(kind, LINK, payload))
         self.state = then
 
     def ping(self, now: float) -> None:
@@ -124,12 +109,12 @@ class Peer:
         self._require_open()
         self._ping_count += 1
         self._pings[self._ping_count] = now
-        self._urgent.append(encode(Kind.PING, LINK, _U64.pack(self._ping_count)))
+        self._outbox.control(encode(Kind.PING, LINK, _U64.pack(self._ping_count)))
 
     def drain(self) -> None:
         """Tell the other side that no new streams will come (relay) or be taken (connector)."""
         self._require_open()
-        self._urgent.append(encode(Kind.DRAIN, LINK))
+        self._outbox.control(encode(Kind.DRAIN, LINK))
 
     def _require_open(self) -> None:
         if self.state is not LinkState.OPEN:
@@ -144,42 +129,39 @@ class Peer:
             raise RuntimeError("only the relay opens streams")
         self._last_stream += 1
         stream = self._last_stream
-        self._streams[stream] = _Stream()
+        self._streams[stream] = _Stream(stream)
         if body:
-            self._small.append(encode(Kind.OPEN, stream, head))
-            self._send(stream, self._streams[stream], body, end=True)
+            self._outbox.small(encode(Kind.OPEN, stream, head))
+            self._outbox.body(self._streams[stream].lane, body, ends=True)
         else:
-            self._small.append(encode(Kind.OPEN, stream, head, Flag.END))
+            self._outbox.small(encode(Kind.OPEN, stream, head, Flag.END))
         self._step_request(self._streams[stream], Step.END)
         return stream
 
     def head(self, stream: int, head: bytes) -> None:
         """Connector: the response head. `head` is at most one frame long."""
         self._step_reply(self._own(stream), Step.HEAD)
-        self._small.append(encode(Kind.HEAD, stream, head))
+        self._outbox.small(encode(Kind.HEAD, stream, head))
 
     def data(self, stream: int, data: bytes) -> None:
         """Connector: a piece of the response body."""
         if data:
             own = self._own(stream)
             self._step_reply(own, Step.DATA)
-            self._send(stream, own, data, end=False)
+            self._outbox.body(own.lane, data, ends=False)
 
     def end(self, stream: int) -> None:
         """Connector: the response is complete. What is queued still goes out, then the end."""
         own = self._own(stream)
         self._step_reply(own, Step.END)
-        if own.queue:
-            own.end_queued = True
-        else:
-            self._small.append(encode(Kind.DATA, stream, b"", Flag.END))
+        if self._outbox.end(own.lane):
             del self._streams[stream]
 
     def reset(self, stream: int, ending: Ending, code: str = "", detail: str = "") -> None:
         """Connector: the stream ends, and not complete. What is queued is dropped."""
         self._step_reply(self._own(stream), Step.RESET)
         words = ResetWords(ending, code[:64], detail[:1024])
-        self._small.append(encode(Kind.RESET, stream, _encode_reset(words)))
+        self._outbox.small(encode(Kind.RESET, stream, _encode_reset(words)))
         self._forget(stream)
 
     def cancel(self, stream: int, reason: str) -> None:
@@ -188,8 +170,8 @@ class Peer:
         if own is None or own.request is Request.CANCELLED:
             return
         self._step_request(own, Step.CANCEL)
-        self._drop_queue(stream, own)
-        self._small.append(encode(Kind.CANCEL, stream, reason.encode()[:64]))
+        self._outbox.drop(own.lane)
+        self._outbox.small(encode(Kind.CANCEL, stream, reason.encode()[:64]))
 
     def consumed(self, stream: int, count: int, now: float) -> None:
         """The reader took `count` bytes of DATA; grants more when that is due. A stream that is gone is ignored."""
@@ -198,12 +180,12 @@ class Peer:
             return
         grant = own.window.consumed(count, now, self.round_trip)
         if grant:
-            self._urgent.append(encode(Kind.CREDIT, stream, _U32.pack(grant)))
+            self._outbox.control(encode(Kind.CREDIT, stream, _U32.pack(grant)))
 
     def queued(self, stream: int) -> int:
         """Bytes of this stream that wait for credit or for their turn."""
         own = self._streams.get(stream)
-        return own.queued if own else 0
+        return own.lane.queued if own else 0
 
     def _own(self, stream: int) -> _Stream:
         own = self._streams.get(stream)
@@ -211,86 +193,32 @@ class Peer:
             raise RuntimeError(f"no stream {stream} to answer")
         return own
 
-    def _send(self, stream: int, own: _Stream, data: bytes, *, end: bool) -> None:
-        """Send now what is small and has credit; queue the rest behind its own stream."""
-        size = len(data)
-        if size <= SMALL and not own.queue and own.credit >= size and self._link_credit >= size:
-            own.credit -= size
-            self._link_credit -= size
-            self._small.append(encode(Kind.DATA, stream, data, Flag.END if end else 0))
-            return
-        own.queue.append(data)
-        own.queued += size
-        own.end_queued = end
-        self._line_up(stream, own)
-
-    def _line_up(self, stream: int, own: _Stream) -> None:
-        if own.queue and own.credit and not own.waiting:
-            own.waiting = True
-            self._bulk.append(stream)
-
-    def _drop_queue(self, stream: int, own: _Stream) -> None:
-        own.queue.clear()
-        own.queued = 0
-        own.end_queued = False
-        if own.waiting:
-            self._bulk.remove(stream)
-            own.waiting = False
-
     def _forget(self, stream: int) -> None:
-        own = self._streams.pop(stream)
-        self._drop_queue(stream, own)
+        self._outbox.drop(self._streams.pop(stream).lane)
 
     # ---------------------------------------------------------------- bytes, outward
 
     @property
     def has_bytes(self) -> bool:
         """Whether `bytes_to_send` would return any."""
-        return bool(self._urgent or self._small or (self._bulk and self._link_credit > LINK_RESERVE))
+        return self._outbox.has_bytes
 
     def bytes_to_send(self) -> bytes:
-        """What should leave now, as one message: control frames, small ones, then a little of the large bodies.
-
-        Call again while `has_bytes`, but let the loop turn in between: new small frames then pass the large ones.
+        """What should leave now, as one message. Call again while `has_bytes`, and let the loop turn in between: new
+        small frames then pass the large ones.
         """
-        out = self._urgent + self._small
-        self._urgent, self._small = [], []
-        if sum(map(len, out)) > MESSAGE:
-            self._small = _cut(out)
-        for _ in range(BULK_PER_FLUSH):
-            if not self._bulk or self._link_credit <= LINK_RESERVE:
-                break
-            out.append(self._next_bulk())
-        return b"".join(out)
+        data = self._outbox.take()
+        for lane in self._outbox.take_emptied():
+            if lane.ends and self.role is Role.CONNECTOR:
+                self._streams.pop(lane.stream, None)
+            else:
+                self._ready.append(ev.SendReady(lane.stream))
+        return data
 
     def take_events(self) -> list[ev.Event]:
-        """Events that sending caused (SendReady). Empty most of the time."""
+        """Events that sending caused. Empty most of the time."""
         ready, self._ready = self._ready, []
         return ready
-
-    def _next_bulk(self) -> bytes:
-        stream = self._bulk.popleft()
-        own = self._streams[stream]
-        own.waiting = False
-        room = min(MAX_PAYLOAD, own.credit, self._link_credit - LINK_RESERVE)
-        first = own.queue[0]
-        if len(first) <= room:
-            own.queue.popleft()
-            piece = first
-        else:
-            piece = first[:room]
-            own.queue[0] = first[room:]
-        own.queued -= len(piece)
-        own.credit -= len(piece)
-        self._link_credit -= len(piece)
-        ended = own.end_queued and not own.queue
-        if own.queue:
-            self._line_up(stream, own)
-        elif ended and self.role is Role.CONNECTOR:
-            del self._streams[stream]
-        else:
-            self._ready.append(ev.SendReady(stream))
-        return encode(Kind.DATA, stream, piece, Flag.END if ended else 0)
 
     # ---------------------------------------------------------------- bytes, inward
 
@@ -306,7 +234,7 @@ class Peer:
             self.state = LinkState.CLOSED
             raise
         if self._link_due * 4 >= LINK_WINDOW:
-            self._urgent.append(encode(Kind.CREDIT, LINK, _U32.pack(self._link_due)))
+            self._outbox.control(encode(Kind.CREDIT, LINK, _U32.pack(self._link_due)))
             self._link_left += self._link_due
             self._link_due = 0
         return out
@@ -351,12 +279,11 @@ class Peer:
             case Kind.REFUSE:
                 out.append(ev.Refused(frame.payload))
             case Kind.PING:
-                self._urgent.append(encode(Kind.PONG, LINK, frame.payload[:8]))
+                self._outbox.control(encode(Kind.PONG, LINK, frame.payload[:8]))
             case Kind.PONG:
                 self._receive_pong(frame, now, out)
             case Kind.CREDIT:
-                self._link_credit += _grant(frame)
-                if self._link_credit > LINK_WINDOW:
+                if not self._outbox.granted_to_link(_grant(frame)):
                     raise ProtocolError("frame_malformed", "more link credit than was used")
             case _:
                 self.draining = True
@@ -379,7 +306,7 @@ class Peer:
         if frame.stream <= self._last_stream:
             raise ProtocolError("stream_reused", f"stream {frame.stream} after {self._last_stream}")
         self._last_stream = frame.stream
-        own = self._streams[frame.stream] = _Stream()
+        own = self._streams[frame.stream] = _Stream(frame.stream)
         ended = bool(frame.flags & Flag.END)
         if ended:
             own.request = Request.ENDED
@@ -439,7 +366,7 @@ class Peer:
         own.request = _step(REQUEST, own.request, Step.CANCEL, frame)
         if own.reply is Reply.ENDED:  # the answer was complete and only waited for credit
             self._forget(frame.stream)
-            self._small.append(encode(Kind.DATA, frame.stream, b"", Flag.END))
+            self._outbox.small(encode(Kind.DATA, frame.stream, b"", Flag.END))
         else:
             out.append(ev.StreamCancelled(frame.stream, frame.payload.decode("utf-8", "replace")))
 
@@ -448,10 +375,9 @@ class Peer:
         own = self._theirs(frame, None)
         if own is None:
             return
-        own.credit += grant
-        if own.credit > 1 << 31:
+        self._outbox.granted(own.lane, grant)
+        if own.lane.credit > MOST_CREDIT:
             raise ProtocolError("frame_malformed", "more credit than anybody needs")
-        self._line_up(frame.stream, own)
 
     def _theirs(self, frame: Frame, receiver: Role | None) -> _Stream | None:
         """The stream of a frame; None if it is over already (such frames were under way). Raises ProtocolError."""
@@ -486,18 +412,6 @@ def _command(table: Mapping[tuple[_Half, Step], _Half], state: _Half, step: Step
     if then is None:
         raise RuntimeError(f"{step.value} in state {state.value}")
     return then
-
-
-def _cut(frames: list[bytes]) -> list[bytes]:
-    """Shorten `frames` in place to about MESSAGE bytes; returns what was cut off."""
-    size = 0
-    for index, frame in enumerate(frames):
-        size += len(frame)
-        if size > MESSAGE:
-            rest = frames[index + 1 :]
-            del frames[index + 1 :]
-            return rest
-    return []
 
 
 def _grant(frame: Frame) -> int:
