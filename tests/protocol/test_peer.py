@@ -212,6 +212,20 @@ def test_a_cancel_that_meets_a_complete_answer_ends_it() -> None:
     assert pair.connector.streams == 0
 
 
+def test_an_answer_that_goes_on_after_a_cancel_does_not_wait_for_credit() -> None:
+    pair = Pair().opened()
+    stream = pair.relay.open(b"h")
+    pair.carry()
+    pair.connector.head(stream, b"200")
+    pair.relay.cancel(stream, "caller_left")
+    pair.carry()
+    pair.connector.data(stream, b"x" * 2 * STREAM_WINDOW)
+    pair.connector.end(stream)
+    pair.carry()
+    assert endings(pair.at_relay) == [(stream, Ending.COMPLETE)]
+    assert pair.connector.streams == pair.relay.streams == 0
+
+
 def test_an_early_answer_ends_a_request_whose_body_is_still_under_way() -> None:
     pair = Pair().opened()
     stream = pair.relay.open(b"h", b"x" * 4 * STREAM_WINDOW)

@@ -148,12 +148,15 @@ class Peer:
         if data:
             own = self._own(stream)
             self._step_reply(own, Step.DATA)
-            self._outbox.body(own.lane, data, ends=False)
+            if own.request is not Request.CANCELLED:  # nobody would read it, or grant credit for it
+                self._outbox.body(own.lane, data, ends=False)
 
     def end(self, stream: int) -> None:
         """Connector: the response is complete. What is queued still goes out, then the end."""
         own = self._own(stream)
         self._step_reply(own, Step.END)
+        if own.request is Request.CANCELLED:
+            self._outbox.drop(own.lane)
         if self._outbox.end(own.lane):
             del self._streams[stream]
 
