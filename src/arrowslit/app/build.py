@@ -7,7 +7,7 @@ import hashlib
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,16 +65,13 @@ class Relay:
     endpoint: Endpoint
     fingerprint: str
     admin_key_path: Path
-    tasks: asyncio.TaskGroup
 
 
 @asynccontextmanager
 async def relay(
     config: RelayConfig, clock: Clock | None = None, random: RandomBytes = os.urandom
 ) -> AsyncIterator[Relay]:
-    """Everything behind the door of `arrowslit serve`. Raises Error for a state folder or a certificate that is of no
-    use.
-    """
+    """Everything behind the door of `arrowslit serve`. Raises Error for a state folder or certificate of no use."""
     clock = clock or SystemClock()
     config.check()
     folder = state.folder(config.state)
@@ -82,53 +79,64 @@ async def relay(
     identity = RelayIdentity(state.signing_key(folder / "relay.key", random), _certificates(config))
     ledger_keys = Keys(state.signing_key(folder / "ledger.key", random), root.derive("ledger-digest"))
     url = config.database or f"sqlite:///{folder / 'arrowslit.db'}"
-    with FileDisk(folder / "ledger", folder / "ledger.head") as disk:
-        async with (
-            open_ledger(disk, ledger_keys, clock, sync=config.ledger_sync) as ledger,
-            Store.open(url, root=root, clock=clock, random=random) as store,
-            asyncio.TaskGroup() as tasks,
-        ):
-            hub = Hub(clock)
-            wrong = WrongCredentials(clock)
-            async with Calls(
-                grants=store.grants,
-                tunnels=store.grants,
-                hub=hub,
-                ledger=ledger,
-                admission=Admission(Bounds()),
-                seal=Seal(root.derive("session-seal")),
-                denials=Denials(),
-                clock=clock,
-                random=random,
-            ) as calls:
-                endpoint = Endpoint(calls, store.grants, wrong, store.keys.live, clock)
-                accept = Accept(hub, store.tunnels, identity, clock, random)
-                store.on_change(lambda change: _obey(change, store, hub, endpoint))
-                expiry = tasks.create_task(endpoint.watch_expiry())
-                fingerprint = hashlib.sha256(identity.key.public_key().public_bytes_raw()).hexdigest()
-                v1 = routes(
-                    grants=store.grants,
-                    wrong=wrong,
-                    tunnels=store.tunnels,
-                    agents=store.agents,
-                    keys=store.keys,
-                    links=hub,
-                    clock=clock,
-                    random=random,
-                    domain=config.tunnel_domain,
-                    relay_fingerprint=fingerprint,
-                )
-                yield Relay(
-                    app=Starlette(routes=[*_health(hub), *v1]),
-                    gate=Gate(endpoint.serve, _admission(accept, wrong, tasks), _rules(config)),
-                    hub=hub,
-                    endpoint=endpoint,
-                    fingerprint=fingerprint,
-                    admin_key_path=await _admin_key(store, folder),
-                    tasks=tasks,
-                )
-                hub.close()
-                expiry.cancel()
+    async with AsyncExitStack() as stack:  # what is entered last is left first
+        disk = stack.enter_context(FileDisk(folder / "ledger", folder / "ledger.head"))
+        ledger = await stack.enter_async_context(open_ledger(disk, ledger_keys, clock, sync=config.ledger_sync))
+        store = await stack.enter_async_context(Store.open(url, root=root, clock=clock, random=random))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        hub, wrong = Hub(clock), WrongCredentials(clock)
+        calls = Calls(
+            grants=store.grants,
+            tunnels=store.grants,
+            hub=hub,
+            ledger=ledger,
+            admission=Admission(Bounds()),
+            seal=Seal(root.derive("session-seal")),
+            denials=Denials(),
+            clock=clock,
+            random=random,
+        )
+        endpoint = Endpoint(await stack.enter_async_context(calls), store.grants, wrong, store.keys.live, clock)
+        stack.callback(hub.close)
+        stack.callback(tasks.create_task(endpoint.watch_expiry()).cancel)
+        store.on_change(lambda change: _obey(change, store, hub, endpoint))
+        accept = Accept(hub, store.tunnels, identity, clock, random)
+        yield Relay(
+            app=Starlette(routes=[*_health(hub), *_v1(config, store, wrong, hub, identity, clock, random)]),
+            gate=Gate(endpoint.serve, _admission(accept, wrong, tasks), _rules(config)),
+            hub=hub,
+            endpoint=endpoint,
+            fingerprint=_digest(identity),
+            admin_key_path=await _admin_key(store, folder),
+        )
+
+
+def _v1(
+    config: RelayConfig,
+    store: Store,
+    wrong: WrongCredentials,
+    hub: Hub,
+    identity: RelayIdentity,
+    clock: Clock,
+    random: RandomBytes,
+) -> list[Route]:
+    return routes(
+        grants=store.grants,
+        wrong=wrong,
+        tunnels=store.tunnels,
+        agents=store.agents,
+        keys=store.keys,
+        links=hub,
+        clock=clock,
+        random=random,
+        domain=config.tunnel_domain,
+        relay_fingerprint=_digest(identity),
+    )
+
+
+def _digest(identity: RelayIdentity) -> str:
+    """The fingerprint that stands in ARROWSLIT_RELAY."""
+    return hashlib.sha256(identity.key.public_key().public_bytes_raw()).hexdigest()
 
 
 def _obey(change: Change, store: Store, hub: Hub, endpoint: Endpoint) -> None:
