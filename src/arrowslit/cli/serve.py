@@ -117,6 +117,7 @@ def _run(told: config.RelayConfig, *, as_json: bool) -> None:
         speak.answer(data, _welcome(data, told, str(near)), as_json=as_json)
         gc.collect()
         gc.freeze()  # what was made so far stays, and need not be looked through again
+        gc.set_threshold(20_000, 20, 20)  # a call makes no circles: looking for some every 700 objects is idle
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(told, ready))

@@ -158,6 +158,8 @@ class Carriage:
             log.warning("a connector of %s answered what is no answer: %s", self._ticket.tunnel_id, error)
             self._abandon(stream)
             return self._judge(ev.StreamEnded(stream.id, Ending.LOST, "", str(error)), reply)
+        finally:
+            reply.on_progress = None  # a circle that the garbage collector would have to find
 
     def _renew(self, timer: asyncio.Timeout, data: bytes) -> None:
         ticket = self._ticket
