@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.applications import Starlette
@@ -18,7 +19,6 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from arrowslit import __version__
-from arrowslit.agents.api.routes import routes
 from arrowslit.app import state
 from arrowslit.app.address import certificate
 from arrowslit.app.config import ConnectConfig, RelayConfig
@@ -51,8 +51,10 @@ from arrowslit.relay.endpoint import Endpoint
 from arrowslit.relay.hub import Hub
 from arrowslit.relay.records import Denials
 from arrowslit.relay.sessions import Seal
-from arrowslit.store.open import Store
 from arrowslit.tunnel import Headers, KeyBinding, TokenRevoked, TunnelArchived, TunnelChanged, fingerprint
+
+if TYPE_CHECKING:
+    from arrowslit.store.open import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ async def relay(
     config: RelayConfig, clock: Clock | None = None, random: RandomBytes = os.urandom
 ) -> AsyncIterator[Relay]:
     """Everything behind the door of `arrowslit serve`. Raises Error for a state folder or certificate of no use."""
+    from arrowslit.store.open import Store  # half of the time that a start takes; a connector has no use for it
+
     clock = clock or SystemClock()
     config.check()
     folder = state.folder(config.state)
@@ -120,6 +124,8 @@ def _v1(
     clock: Clock,
     random: RandomBytes,
 ) -> list[Route]:
+    from arrowslit.agents.api.routes import routes  # nor for this
+
     return routes(
         grants=store.grants,
         wrong=wrong,
