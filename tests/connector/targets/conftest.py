@@ -13,8 +13,8 @@ BOTH_LOOPS = ("test_http", "test_pool", "test_upstream")
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """A hook of pytest-asyncio."""
     if item.path.stem not in BOTH_LOOPS:
-        return None
+        return {"asyncio": asyncio.new_event_loop}  # the hook may not leave the choice open
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

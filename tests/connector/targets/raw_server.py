@@ -134,6 +134,13 @@ class Server:
         sys.stdout.buffer.write(b"\xff\xfe\n")
         result(ident, {"quiet": False})
 
+    def tool_print(self, ident: object, arguments: dict[str, Any], meta: dict[str, Any]) -> None:
+        r"""Print a line in which TOKEN and LISTENER stand for what they mean; `\xff` stays the byte that it is not."""
+        line = arguments["line"].replace("TOKEN", str(meta.get("progressToken")))
+        line = line.replace("LISTENER", str(self.listening[0] if self.listening else 0))
+        sys.stdout.buffer.write(line.encode("latin-1") + b"\n")
+        result(ident, {})
+
     def tool_progress(self, ident: object, arguments: dict[str, Any], meta: dict[str, Any]) -> None:
         for step in range(arguments["steps"]):
             say(
@@ -185,6 +192,11 @@ class Server:
 
     def tool_close_output(self, _ident: object, _arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
         os.close(1)
+
+    def tool_close_input(self, ident: object, _arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
+        os.close(0)
+        result(ident, {"pid": os.getpid()})
+        time.sleep(60)
 
     def tool_sleep(self, ident: object, arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
         """Read nothing for a while."""

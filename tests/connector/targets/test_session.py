@@ -116,6 +116,19 @@ async def test_notifications_and_responses_are_accepted_and_passed_on(tmp_path: 
     assert [m["method"] for m in heard(tmp_path) if "id" not in m] == ["notifications/initialized"]
 
 
+async def test_a_notification_waits_for_a_server_that_does_not_read(tmp_path: Path) -> None:
+    async with running(tmp_path, "legacy") as facade:
+        session, reply = await open_session(facade), Answer()
+        sleeping = asyncio.create_task(send(facade, call("sleep", seconds=0.3), session=session))
+        big = asyncio.create_task(send(facade, call("echo", ident=2, x="y" * 1_000_000), session=session, reply=reply))
+        await reply.until(lambda answer: answer.was_dispatched)
+
+        told = asyncio.create_task(send(facade, request("notifications/x", ident=None), session=session))
+        await asyncio.sleep(0)
+        assert not told.done()
+        assert [answer.status for answer in await asyncio.gather(sleeping, big, told)] == [200, 200, 202]
+
+
 async def test_progress_makes_a_stream_and_stays_on_it(tmp_path: Path) -> None:
     async with running(tmp_path, "legacy") as facade:
         session = await open_session(facade)
@@ -235,14 +248,18 @@ async def test_a_process_that_died_between_calls_is_replaced_unseen(tmp_path: Pa
     assert heard(tmp_path)[-3]["params"] == INITIALIZE["params"]
 
 
-async def test_many_calls_after_a_death_share_one_new_process(tmp_path: Path) -> None:
+async def test_calls_after_a_death_share_one_new_process_also_if_the_first_of_them_is_given_up(tmp_path: Path) -> None:
     async with running(tmp_path, "legacy") as facade:
         session = await open_session(facade)
         await kill(facade, session)
 
-        answers = await asyncio.gather(*(send(facade, call("pid", ident=n), session=session) for n in range(20)))
+        first = asyncio.create_task(send(facade, call("pid"), session=session, reply=(reply := Answer())))
+        rest = [asyncio.create_task(send(facade, call("pid", ident=n), session=session)) for n in range(2, 20)]
+        await asyncio.sleep(0)
+        first.cancel()
 
-        assert len({answer.result["pid"] for answer in answers}) == 1
+        assert len({answer.result["pid"] for answer in await asyncio.gather(*rest)}) == 1
+        assert (first.cancelled(), reply.was_dispatched) == (True, False)
 
 
 async def test_sessions_survive_a_restart_of_the_connector(tmp_path: Path) -> None:
@@ -303,6 +320,15 @@ async def test_a_process_that_closes_its_output_loses_its_calls(
         assert (await send(facade, call("echo"), session=session)).status == 200
 
 
+async def test_a_process_that_closes_its_input_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end_quickly(monkeypatch)
+    async with running(tmp_path, "legacy") as facade:
+        session = await open_session(facade)
+        closed = (await send(facade, call("close_input"), session=session)).result["pid"]
+        assert await pid_of(facade, session) != closed
+        await until(lambda: facade.state()["processes"] == 1)
+
+
 @pytest.mark.promise("P3")
 async def test_a_server_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Path) -> None:
     clock = HandClock()
@@ -334,9 +360,14 @@ async def test_there_is_a_limit_to_processes(tmp_path: Path) -> None:
             await send(facade, INITIALIZE, reply=(reply := Answer()))
         assert not reply.was_dispatched
 
-        await send(facade, method="DELETE", session=first)
+        await kill(facade, first)
+        third = await open_session(facade)
+        for _ in range(3):
+            with pytest.raises(NotStarted, match="2 times"):
+                await send(facade, call("echo"), session=first)
+        await send(facade, method="DELETE", session=third)
         await until(lambda: facade.state()["processes"] == 1)
-        await open_session(facade)
+        assert (await send(facade, call("echo"), session=first)).status == 200
 
 
 async def test_an_idle_process_is_stopped_and_its_session_stays(tmp_path: Path) -> None:
@@ -350,11 +381,14 @@ async def test_an_idle_process_is_stopped_and_its_session_stays(tmp_path: Path) 
         await clock.turn(2 * 60)
         await until(lambda: facade.state()["processes"] == 1)
         assert (await send(facade, call("pid"), session=session)).result["handshakes"] == 1
+        assert facade.state()["restarts"] == 0
 
         await clock.turn(25 * 3600)
         assert (await send(facade, call("pid"), session=session)).status == 404
         assert (await send(facade, call("pid"), session=watched)).status == 200
-        assert [path.stem for path in (tmp_path / "sessions").iterdir()] == [watched]
+        (kept,) = (tmp_path / "sessions").iterdir()
+        assert kept.stem == watched
+        assert clock.now() - kept.stat().st_mtime <= 60
         listening.cancel()
 
 

@@ -311,6 +311,32 @@ async def test_what_is_no_message_is_logged_and_ignored(tmp_path: Path, caplog: 
     assert "printed what is no message: b'starting up ...'" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"method": "notifications/progress", "params": {"progressToken": TOKEN, "\xff": 1}}',
+        '{"method": "notifications/progress", "params": {"progressToken": TOKEN, "x": ' + "[" * 99_999 + "}}",
+        '{"method": "notifications/progress", "params": []}',
+        '{"method": "notifications/progress"}',
+        '{"method": "notifications/progress", "params": {"progressToken": 987654}}',
+        '{"method": "x", "params": {"_meta": {"io.modelcontextprotocol/subscriptionId": LISTENER, "\xff": 1}}}',
+        '{"id": LISTENER, "result": 5}',
+        '{"id": LISTENER, "result": {"_meta": 5, "\xff": 1}}',
+        '{"id": 987654, "result": {}}',
+        '{"id": null, "error": {"code": -32700}}',
+        '{"id": "x", "method": 5}',
+    ],
+)
+async def test_nothing_that_a_server_says_disturbs_others(tmp_path: Path, line: str) -> None:
+    async with running(tmp_path, "dual") as facade:
+        listening = start(facade, LISTEN, reply := Answer())
+        await reply.until(lambda answer: bool(answer.body))
+        printed = await send(facade, call("print", modern=True, token="t", line=line))
+        assert (printed.result, facade.state()["restarts"]) == ({}, 0)
+        assert (await send(facade, call("echo", modern=True))).status == 200
+        listening.cancel()
+
+
 @pytest.mark.promise("P3")
 async def test_a_line_over_the_limit_ends_the_process_and_loses_its_calls(tmp_path: Path) -> None:
     async with running(tmp_path, "dual") as facade:

@@ -130,22 +130,33 @@ class Conversation:
         finally:
             self._forget(waiting)
 
+    async def pass_on(self, line: bytes, reply: Reply) -> None:
+        """Send what a client said that has no answer, once the server reads; nothing if it is gone by then."""
+        if self._channel is not None:
+            await self._channel.drain()
+        if self.usable:
+            reply.dispatched()
+            self.tell(line)
+
     def tell(self, line: bytes) -> None:
-        """Send what has no answer: a notification, or the answer to a request of the server."""
+        """Send something of our own that has no answer: a notification, or the answer to a request of the server."""
         if self._channel is not None and self._closed is None:
             self._channel.send(line)
 
     def message(self, line: bytes) -> None:
         """Listener: answers and progress go to their request, everything else to the owner."""
         said = message.read_said(line)
-        if said is None:
+        try:
+            if said is None:
+                self._hear_noise(line)
+            elif said.answers:
+                self._hear_answer(said)
+            elif said.method == "notifications/progress":
+                self._hear_progress(said, line)
+            elif said.method is not None:
+                self._owner.unsolicited(self, said, line)
+        except message.Unreadable:
             self._hear_noise(line)
-        elif said.answers:
-            self._hear_answer(said)
-        elif said.method == "notifications/progress":
-            self._hear_progress(said, line)
-        elif said.method is not None:
-            self._owner.unsolicited(self, said, line)
 
     def closed(self, why: str) -> None:
         """Listener: the server is gone."""

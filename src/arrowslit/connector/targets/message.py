@@ -16,6 +16,12 @@ CLIENT_KEY = "io.modelcontextprotocol/clientInfo"
 LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 SUBSCRIPTION_KEY = "io.modelcontextprotocol/subscriptionId"
 
+_UNREADABLE = (
+    msgspec.MsgspecError,
+    ValueError,
+    RecursionError,
+)  # what msgspec raises; ValueError for text not in UTF-8
+
 _Members = dict[str, Raw]
 _NO_MEMBERS: Mapping[str, Raw] = {}
 _members = msgspec.json.Decoder(_Members)
@@ -42,6 +48,10 @@ class Posted:
     def token(self) -> RequestId | None:
         """Its progress token."""
         return _id(self.meta.get("progressToken"))
+
+
+class Unreadable(Exception):
+    """A message of the server that looked well and cannot be rewritten."""
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -95,7 +105,7 @@ def read_posted(body: bytes) -> Posted:
             params,
             _object(params.get("_meta")),
         )
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ValueError(str(error)) from None
 
 
@@ -103,7 +113,7 @@ def read_said(line: bytes) -> Said | None:
     """A line of the server; None if it is no JSON-RPC message (a log line, say)."""
     try:
         said = _said.decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except _UNREADABLE:
         return None
     return said if said.method is not None or said.result or said.error else None
 
@@ -112,7 +122,7 @@ def about(said: Said) -> About:
     """What a notification belongs to; nothing, if its params do not say or are no object."""
     try:
         return _about.decode(said.params) if said.params else About()
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except _UNREADABLE:
         return About()
 
 
@@ -122,7 +132,7 @@ def error_code(said: Said) -> int | None:
         return None
     try:
         return _error.decode(said.error).code
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except _UNREADABLE:
         return 0
 
 
@@ -165,7 +175,10 @@ def cancelled_id(posted: Posted) -> RequestId | None:
 
 
 def answer_body(said: Said, client_id: RequestId, *, subscription: bool = False) -> bytes:
-    """The server's answer under the client's id. `subscription`: its `_meta` names the request's id as well."""
+    """The server's answer under the client's id. `subscription`: its `_meta` names the request's id as well.
+
+    Raises Unreadable if that cannot be replaced.
+    """
     kind, content = (b'"error":', said.error) if said.error else (b'"result":', said.result)
     if subscription and said.result:
         content = _in_meta(said.result, SUBSCRIPTION_KEY, client_id)
@@ -173,12 +186,16 @@ def answer_body(said: Said, client_id: RequestId, *, subscription: bool = False)
 
 
 def progress_body(line: bytes, said: Said, token: RequestId) -> bytes:
-    """A progress notification with the client's token in place of ours."""
-    return _encode({**_members.decode(line), "params": {**_members.decode(said.params), "progressToken": token}})
+    """A progress notification with the client's token in place of ours. Raises Unreadable."""
+    try:
+        params = _members.decode(said.params)
+        return _encode({**_members.decode(line), "params": {**params, "progressToken": token}})
+    except _UNREADABLE as error:
+        raise Unreadable(str(error)) from None
 
 
 def subscription_body(line: bytes, said: Said, client_id: RequestId) -> bytes:
-    """A notification of a subscription with the client's request id in place of ours."""
+    """A notification of a subscription with the client's request id in place of ours. Raises Unreadable."""
     return _encode({**_members.decode(line), "params": _in_meta(said.params, SUBSCRIPTION_KEY, client_id)})
 
 
@@ -188,9 +205,12 @@ def error_body(request_id: RequestId | None, code: int, message: str) -> bytes:
 
 
 def _in_meta(content: Raw, key: str, value: object) -> Raw:
-    """An object with one entry of its `_meta` replaced."""
-    members = _members.decode(content)
-    return Raw(_encode({**members, "_meta": {**_object(members.get("_meta")), key: value}}))
+    """An object with one entry of its `_meta` replaced. Raises Unreadable for anything else."""
+    try:
+        members = _members.decode(content)
+        return Raw(_encode({**members, "_meta": {**_object(members.get("_meta")), key: value}}))
+    except _UNREADABLE as error:
+        raise Unreadable(str(error)) from None
 
 
 def _object(raw: Raw | None) -> Mapping[str, Raw]:
@@ -209,6 +229,6 @@ def _id(raw: Raw | None) -> RequestId | None:
         return None
     try:
         request_id: RequestId = _request_id.decode(raw)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
     return request_id

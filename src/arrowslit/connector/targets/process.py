@@ -122,18 +122,16 @@ class Process:
         return self._stderr.text()
 
     async def close(self) -> None:
-        """Channel: end its input, ask its group to stop, kill it. A cancelled close kills at once."""
+        """Channel: end its input, ask its group to stop, kill it."""
         self._asked_to_stop = True
         if self._stdin is not None:
             self._stdin.close()
-        try:
-            if await _within(self._ended, EOF_GRACE):
-                return
-            self._signal(signal.SIGTERM)
-            if await _within(self._ended, TERM_GRACE):
-                return
-        finally:
-            self._signal(signal.SIGKILL)
+        if await _within(self._ended, EOF_GRACE):
+            return
+        self._signal(signal.SIGTERM)
+        if await _within(self._ended, TERM_GRACE):
+            return
+        self._signal(signal.SIGKILL)
         if not await _within(self._ended, KILL_GRACE):
             self._failed.set()  # `run` tries the same once more, and then goes on without it
 

@@ -88,6 +88,6 @@ class SavedSessions:
         params = path.read_bytes()
         try:
             msgspec.json.decode(params, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             params = b""
         return SavedSession(path.stem, params, path.stat().st_mtime)

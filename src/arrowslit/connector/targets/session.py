@@ -90,7 +90,7 @@ class Session:
         self.used = self._clock.monotonic()
         try:
             if posted.method is None or posted.id is None:
-                self._tell(posted, reply)
+                await self._tell(posted, reply)
             else:
                 await self._request(posted, posted.id, reply)
         finally:
@@ -119,10 +119,9 @@ class Session:
         self._slot.rest()
 
     def end(self) -> None:
-        """End it for good, with all that is in flight."""
-        if (current := self._slot.current) is not None:
-            for waiting in current.waiting:
-                waiting.lose("the session was ended by its client")
+        """End it for good. Requests in flight are lost when the process is gone: by then the client usually is as well,
+        and a client of the python SDK that hears of a request after it said goodbye falls over.
+        """
         self.close_stream()
         self._slot.stop()
 
@@ -149,15 +148,14 @@ class Session:
             self._unpark(outbox)
             await answers.pass_on(outbox, reply)
 
-    def _tell(self, posted: Posted, reply: Reply) -> None:
+    async def _tell(self, posted: Posted, reply: Reply) -> None:
         """Pass on what has no answer. A process that died needs none of it, nor does the one that replaces it."""
         current = self._slot.current
-        line: bytes | None = message.one_line(posted.body)
-        if current is not None and posted.method == "notifications/cancelled":
-            line = self._cancelled(current, posted)
-        if current is not None and current.usable and line is not None:
-            reply.dispatched()
-            current.tell(line)
+        if current is not None:
+            cancels = posted.method == "notifications/cancelled"
+            line = self._cancelled(current, posted) if cancels else message.one_line(posted.body)
+            if line is not None:
+                await current.pass_on(line, reply)
         answers.accept(reply)
 
     def _cancelled(self, conversation: Conversation, posted: Posted) -> bytes | None:

@@ -55,9 +55,8 @@ class Sessions:
     def get(self, session_id: str) -> Session | None:
         """The session of that id; noted as used."""
         session = self._sessions.get(session_id)
-        if session is not None and self._clock.monotonic() - self._touched.get(session_id, -TOUCH_EVERY) >= TOUCH_EVERY:
-            self._touched[session_id] = self._clock.monotonic()
-            self._saved.touch(session_id, self._clock.now())
+        if session is not None:
+            self._touch(session)
         return session
 
     async def initialize(self, posted: Posted, reply: Reply) -> None:
@@ -98,10 +97,18 @@ class Sessions:
             for session in list(self._sessions.values()):
                 if session.busy:
                     session.used = now
+                    self._touch(session)
                 elif now - session.used >= TOO_OLD:
                     self.end(session)
                 elif now - session.used >= IDLE:
                     session.rest()
+
+    def _touch(self, session: Session) -> None:
+        """Note on disk that a session is used, now and then."""
+        now = self._clock.monotonic()
+        if now - self._touched.get(session.id, -TOUCH_EVERY) >= TOUCH_EVERY:
+            self._touched[session.id] = now
+            self._saved.touch(session.id, self._clock.now())
 
     def _new(self, session_id: str, params: bytes) -> Session:
         return Session(session_id, params, self._program, self._clock, self._chores, self._health)

@@ -122,6 +122,7 @@ class Slot:
         finally:
             self._opening = None
         self._health.restarts += self._died
+        self._died = False
         self.current = conversation
         if self._stopped:
             self.rest()
