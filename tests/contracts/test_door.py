@@ -359,6 +359,20 @@ async def test_half_a_request_behind_a_slow_one_waits_for_its_turn_and_is_then_c
 
 
 @pytest.mark.usefixtures("quick")
+async def test_a_request_that_the_door_does_not_read_is_not_too_slow(front: Front, behind: Behind) -> None:
+    many = [post("/mcp/echo", b"x" * 20_000)] * 4
+    last = post("/mcp/echo", b"last")
+    async with dial(front.port) as wire:
+        await wire.send(post("/mcp/slow") + b"".join(many) + last[:-2])
+        await until(lambda: front.connection.flow.read_paused)
+        await wire.send(last[-2:])
+        await asyncio.sleep(0.3)
+        behind.go.set()
+        for body in ("", *["x" * 20_000] * 4, "last"):
+            assert echoed(await wire.answer())[1] == body
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("path", ["/mcp/slow", "/v1/slow"])
 async def test_no_timer_of_the_request_runs_while_it_is_answered(front: Front, behind: Behind, path: str) -> None:
     async with dial(front.port) as wire:
@@ -382,12 +396,24 @@ async def test_an_idle_connection_is_closed_and_blank_lines_do_not_keep_it(behin
 async def test_the_idle_timer_does_not_end_the_next_call(behind: Behind) -> None:
     async with fronted(behind, keep_alive=0.2) as front, dial(front.port) as wire:
         second = post("/mcp/slow", b"hello")
-        await wire.send(post("/mcp/echo") + second[:-1])
-        await wire.answer()  # and now the timer would run
-        await wire.send(second[-1:])
-        await until(lambda: "/mcp/slow" in behind.started)
+        await wire.send(post("/mcp/echo") + second[:9])
+        await wire.answer()  # and now the timer runs
+        await wire.send(second[9:])
+        await behind.begins("/mcp/slow")
         await asyncio.sleep(0.4)
         behind.go.set()
+        assert echoed(await wire.answer()) == ("/mcp/slow", "hello")
+
+
+async def test_the_idle_timer_does_not_cut_a_head_that_has_begun(behind: Behind) -> None:
+    behind.go.set()
+    async with fronted(behind, keep_alive=0.2) as front, dial(front.port) as wire:
+        await wire.send(post("/mcp/echo"))
+        await wire.answer()
+        second = post("/mcp/slow", b"hello")
+        await wire.send(second[:9])
+        await asyncio.sleep(0.4)
+        await wire.send(second[9:])
         assert echoed(await wire.answer()) == ("/mcp/slow", "hello")
 
 
@@ -476,6 +502,12 @@ async def test_an_answer_that_comes_after_its_client_left_harms_nobody(
 
     for _ in range(20):
         await stubborn()
+    for _ in range(20):
+        async with dial(front.port) as wire:
+            await wire.send(post("/mcp/late"))
+            await behind.begins("/mcp/late")
+            behind.started.clear()
+        await until(lambda: not front.state.connections and not front.state.tasks)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

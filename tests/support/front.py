@@ -72,6 +72,12 @@ class Behind:
                 return
             case "slow":
                 await self.go.wait()
+            case "late":  # has something to say after all, as an endpoint may when it is cancelled
+                try:
+                    await self.go.wait()
+                except asyncio.CancelledError:
+                    request.whole(200, [], b"too late")
+                    raise
         body = json.dumps({"path": request.path, "body": request.body.decode()}).encode()
         request.whole(200, [("content-type", "application/json")], body)
 

@@ -16,7 +16,6 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -243,8 +242,6 @@ class Door(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's word for: it is this request's turn."""
         self._active = cycle
-        if cycle.more_body:
-            self._arm(BODY_TIME, "the body of a request took too long")
         if not isinstance(cycle, McpRequest):
             super()._start_asgi_task(cycle, app)
         elif not cycle.more_body:
@@ -345,7 +342,6 @@ class Door(HttpToolsProtocol):
         current = self._current
         earlier = [cycle for cycle in self._unanswered() if cycle is not current or _begun(cycle)]
         if earlier:
-            self.pipeline = deque(waiting for waiting in self.pipeline if waiting[0] in earlier)
             earlier[-1].keep_alive = False
             return
         if current is None or not current.response_complete:

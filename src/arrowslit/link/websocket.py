@@ -24,6 +24,7 @@ from picows import (
     ws_connect,
 )
 from picows.picows import WSCloseHandshake, WSProtocol  # type: ignore[attr-defined]
+from picows.proxy import ProxyError  # type: ignore[attr-defined]  # what it raises is of a library below it
 
 from arrowslit.errors import CODES, Error
 from arrowslit.link.pipe import MAX_MESSAGE, CloseCode, PipeListener
@@ -85,6 +86,11 @@ class WebSocketPipe(WSListener):
         if transport is None or self._gone is not None or transport.underlying_transport.is_closing():
             return None
         return transport
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there has been no handshake so far."""
+        return self._transport is None
 
     @property
     def certificate(self) -> bytes | None:
@@ -233,8 +239,12 @@ async def connect(address: Address, headers: Sequence[tuple[str, str]]) -> WebSo
             proxy=address.proxy,
             read_buffer_init_size=READ_BUFFER,
         )
-    except (OSError, WSError, TimeoutError, EOFError) as error:
+    except (OSError, WSError, ProxyError, TimeoutError, EOFError) as error:
         raise _refusal(error) from error
+    if pipe.is_new:
+        raise Error(
+            "relay_unreachable", "the relay hung up before it answered", hint="is there a relay at that address?"
+        )
     return pipe
 
 
