@@ -12,8 +12,8 @@ never run out. The payload limit lets a small frame pass between two pieces of a
 from __future__ import annotations
 
 import struct
-from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from enum import IntEnum
+from typing import Final, NamedTuple
 
 HEADER = struct.Struct(">BBHQ")
 MAX_PAYLOAD = 32 * 1024
@@ -38,12 +38,14 @@ class Kind(IntEnum):
     RESET = 20  # connector: the stream ended otherwise than complete (JSON: ending, detail)
 
 
-class Flag(IntFlag):
-    """Bits of a frame. END stands on OPEN, HEAD and DATA; IGNORABLE lets an older peer skip a kind it does not know."""
+class Flag:
+    """Bits of a frame, plain numbers since each frame is asked for them.
 
-    NONE = 0
-    END = 0x01
-    IGNORABLE = 0x80
+    END stands on OPEN, HEAD and DATA; IGNORABLE lets an older peer skip a kind it does not know.
+    """
+
+    END: Final = 0x01
+    IGNORABLE: Final = 0x80
 
 
 class Frame(NamedTuple):

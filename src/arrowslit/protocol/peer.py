@@ -118,7 +118,7 @@ class Peer:
 
     def _require_open(self) -> None:
         if self.state is not LinkState.OPEN:
-            raise RuntimeError(f"link is {self.state.value}")
+            raise RuntimeError(f"link is {self.state.name}")
 
     # ---------------------------------------------------------------- streams, outward
 
@@ -270,7 +270,7 @@ class Peer:
     def _receive_link(self, kind: Kind, frame: Frame, now: float, out: list[ev.Event]) -> None:
         then = LINK_TABLE.get((self.role, self.state, kind))
         if then is None or frame.stream != LINK:
-            raise ProtocolError("kind_unexpected", f"{kind.name} in state {self.state.value}")
+            raise ProtocolError("kind_unexpected", f"{kind.name} in state {self.state.name}")
         self.state = then
         match kind:
             case Kind.HELLO:
@@ -305,7 +305,7 @@ class Peer:
 
     def _receive_open(self, frame: Frame, out: list[ev.Event]) -> None:
         if self.role is not Role.CONNECTOR or self.state is not LinkState.OPEN:
-            raise ProtocolError("kind_unexpected", f"OPEN in state {self.state.value}")
+            raise ProtocolError("kind_unexpected", f"OPEN in state {self.state.name}")
         if frame.stream <= self._last_stream:
             raise ProtocolError("stream_reused", f"stream {frame.stream} after {self._last_stream}")
         self._last_stream = frame.stream
@@ -385,7 +385,7 @@ class Peer:
     def _theirs(self, frame: Frame, receiver: Role | None) -> _Stream | None:
         """The stream of a frame; None if it is over already (such frames were under way). Raises ProtocolError."""
         if receiver not in (None, self.role) or self.state is not LinkState.OPEN:
-            raise ProtocolError("kind_unexpected", f"{Kind(frame.kind).name} in state {self.state.value}")
+            raise ProtocolError("kind_unexpected", f"{Kind(frame.kind).name} in state {self.state.name}")
         own = self._streams.get(frame.stream)
         if own is None and not LINK < frame.stream <= self._last_stream:
             raise ProtocolError("stream_unknown", f"stream {frame.stream}")
@@ -405,7 +405,7 @@ def _step(table: Mapping[tuple[_Half, Step], _Half], state: _Half, step: Step, f
     """One step of the other side. Raises ProtocolError where the table has none."""
     then = table.get((state, step))
     if then is None:
-        raise ProtocolError("kind_unexpected", f"{step.value} on stream {frame.stream} in state {state.value}")
+        raise ProtocolError("kind_unexpected", f"{step.name} on stream {frame.stream} in state {state.name}")
     return then
 
 
@@ -413,7 +413,7 @@ def _command(table: Mapping[tuple[_Half, Step], _Half], state: _Half, step: Step
     """One step of this side. Raises RuntimeError where the table has none: a defect here."""
     then = table.get((state, step))
     if then is None:
-        raise RuntimeError(f"{step.value} in state {state.value}")
+        raise RuntimeError(f"{step.name} in state {state.name}")
     return then
 
 

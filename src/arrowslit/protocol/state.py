@@ -1,28 +1,31 @@
-"""The life of a link and of a stream, as tables. Whatever is not in a table is not permitted."""
+"""The life of a link and of a stream, as tables. Whatever is not in a table is not permitted.
+
+States are IntEnums because a table is asked several times in every call, and only those are hashed without Python.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, StrEnum
+from enum import IntEnum, StrEnum, auto
 from types import MappingProxyType
 
 from arrowslit.protocol.frames import Kind
 
 
-class Role(Enum):
+class Role(IntEnum):
     """The relay opens streams, the connector answers them. Nobody else is on a link."""
 
-    RELAY = "relay"
-    CONNECTOR = "connector"
+    RELAY = auto()
+    CONNECTOR = auto()
 
 
-class LinkState(Enum):
+class LinkState(IntEnum):
     """Where a link is in its life, seen from one end."""
 
-    GREETING = "greeting"  # nothing has been said by the other side
-    GREETED = "greeted"  # its hello has been read; the relay decides, the connector waits for the decision
-    OPEN = "open"
-    CLOSED = "closed"
+    GREETING = auto()  # nothing has been said by the other side
+    GREETED = auto()  # its hello has been read; the relay decides, the connector waits for the decision
+    OPEN = auto()
+    CLOSED = auto()
 
 
 LINK: Mapping[tuple[Role, LinkState, Kind], LinkState] = MappingProxyType(
@@ -42,30 +45,30 @@ LINK: Mapping[tuple[Role, LinkState, Kind], LinkState] = MappingProxyType(
 )
 
 
-class Request(Enum):
+class Request(IntEnum):
     """The half of a stream that the relay speaks."""
 
-    BODY = "body"
-    ENDED = "ended"
-    CANCELLED = "cancelled"
+    BODY = auto()
+    ENDED = auto()
+    CANCELLED = auto()
 
 
-class Reply(Enum):
+class Reply(IntEnum):
     """The half of a stream that the connector speaks. A stream is over when this half is."""
 
-    WAITING = "waiting"
-    BODY = "body"
-    ENDED = "ended"
+    WAITING = auto()
+    BODY = auto()
+    ENDED = auto()
 
 
-class Step(Enum):
+class Step(IntEnum):
     """What a frame does to the half of the stream that its sender speaks."""
 
-    HEAD = "head"
-    DATA = "data"
-    END = "end"
-    CANCEL = "cancel"
-    RESET = "reset"
+    HEAD = auto()
+    DATA = auto()
+    END = auto()
+    CANCEL = auto()
+    RESET = auto()
 
 
 REQUEST: Mapping[tuple[Request, Step], Request] = MappingProxyType(
