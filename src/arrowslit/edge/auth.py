@@ -56,7 +56,8 @@ def authenticate(
     Raises Error `credential_in_url`, `header_ambiguous` for more than one credential, `rate_limited`, or
     `unauthenticated`, which is the same for a credential that is absent, unknown, revoked, expired, or of another kind.
     """
-    refuse_credential_in_url(query)
+    if query:
+        refuse_credential_in_url(query)
     credential = _credential(headers)
     principal = None if credential is None else grants.principal(credential)
     if principal is not None:
