@@ -244,9 +244,23 @@ def environment() -> Mapping[str, str]:
 
 
 def proxy_for(relay: RelayAddress) -> str | None:
-    """`HTTPS_PROXY` for a relay that is not on loopback and not excepted by `NO_PROXY`."""
+    """`HTTPS_PROXY` for a relay that is not on loopback and not excepted by `NO_PROXY`; None if there is none.
+
+    Raises Error `usage` for what is no HTTP proxy. It is not repeated, for it may hold a password.
+    """
     import urllib.request  # slow to import, and most commands have no use for it
 
     if relay.scheme != "https" or relay.is_loopback or urllib.request.proxy_bypass(relay.host):
         return None
-    return urllib.request.getproxies().get("https")
+    named = urllib.request.getproxies().get("https")
+    if not named:
+        return None
+    proxy = named if "://" in named else f"http://{named}"  # as others read it too
+    try:
+        parts = urlsplit(proxy)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Error("usage", "HTTPS_PROXY names no HTTP proxy", hint="it looks like http://user:password@host:port")
+    return proxy

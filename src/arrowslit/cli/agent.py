@@ -39,9 +39,9 @@ def command() -> None:
 @click.option("--allow", multiple=True, metavar="TOOL", help="A tool that it may use. May be repeated.")
 @speak.json_option
 def create(name: str, tunnel: str, allow: tuple[str, ...], as_json: bool) -> None:
-    """Make an agent that may use the listed tools of the server behind a tunnel.
+    """Make an agent that may use some tools of a server.
 
-    The server gets the tunnel's name.
+    The server is the one behind the tunnel, and gets its name.
 
     Example:
       arrowslit agent create stock --tunnel internal-inventory --allow check_stock

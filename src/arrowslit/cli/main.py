@@ -6,6 +6,7 @@ A command's module is imported when it is asked for, and imports what is slow on
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ from arrowslit.cli.help import Group
 from arrowslit.errors import Error
 
 COMMANDS = {  # in the order of the help; each is `command` in the module arrowslit.cli.NAME unless another is named
+    "demo": "demo:command",
     "serve": "serve:command",
     "connect": "connect:command",
     "tunnel": "tunnel:command",
@@ -100,6 +102,8 @@ def cli() -> None:
 def main() -> None:
     """What the scripts `arrowslit` and `claude-tunnel` run."""
     logging.getLogger().addHandler(logging.NullHandler())  # what libraries log is for `serve` and `connect`
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an old locale is no reason to fail
     name = Path(sys.argv[0]).name
     cli.main(prog_name="arrowslit" if name == "__main__.py" else name)
 

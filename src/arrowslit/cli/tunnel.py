@@ -83,7 +83,7 @@ def list_(archived: bool, as_json: bool) -> None:
 @click.argument("tunnel")
 @speak.json_option
 def status(tunnel: str, as_json: bool) -> None:
-    """Show who serves a tunnel: connectors, their keys, and what does not protect it.
+    """Show who serves a tunnel, and what does not protect it.
 
     Example:
       arrowslit tunnel status internal-inventory
