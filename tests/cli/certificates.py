@@ -37,9 +37,18 @@ def issue(folder: Path, *names: str) -> Issued:
     folder.mkdir(parents=True, exist_ok=True)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     who, root = _name(names[0]), _name("authority")
-    authority = _builder(root, root, authority_key).add_extension(x509.BasicConstraints(True, 0), critical=True)
-    leaf = _builder(who, root, key).add_extension(
-        x509.SubjectAlternativeName([_general(name) for name in names]), critical=False
+    authority = (
+        _builder(root, root, authority_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
+    )
+    leaf = (
+        _builder(who, root, key)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
+        )  # as Python 3.13 asks for
     )
     issued = Issued(folder / "cert.pem", folder / "key.pem", folder / "authority.pem")
     issued.cert.write_bytes(_pem(leaf.sign(authority_key, hashes.SHA256())))
@@ -61,6 +70,19 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(days=1))
     )
+
+
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def _name(text: str) -> x509.Name:
