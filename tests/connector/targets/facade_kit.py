@@ -171,13 +171,17 @@ async def send(
     version: str | None = None,
     reply: Answer | None = None,
 ) -> Answer:
-    """One exchange, to its end. Raises what it raises."""
+    """One exchange, to its end, which may take ten seconds (servers of the SDK need one or two to start).
+
+    Raises what it raises.
+    """
     reply = reply or Answer()
     headers = [("content-type", "application/json")]
     headers += [("mcp-session-id", session)] if session is not None else []
     headers += [("mcp-protocol-version", version)] if version is not None else []
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    await facade.exchange(Request(method, headers, data, "call_test"), reply)
+    async with asyncio.timeout(10):
+        await facade.exchange(Request(method, headers, data, "call_test"), reply)
     return reply
 
 

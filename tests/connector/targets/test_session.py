@@ -175,6 +175,20 @@ async def test_a_question_of_the_server_waits_a_little_for_a_stream_to_its_clien
         await listening
 
 
+async def test_a_question_of_a_process_that_died_is_forgotten(tmp_path: Path) -> None:
+    async with running(tmp_path, "legacy") as facade:
+        session, stream = await open_session(facade), Answer()
+        pid = await pid_of(facade, session)
+        await send(facade, call("ask", first=True), session=session)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: facade.state()["processes"] == 0)
+
+        listening = listen(facade, session, stream)
+        await stream.until(lambda answer: bool(answer.body))
+        await send(facade, method="DELETE", session=session)
+        assert (await listening).events == []
+
+
 async def test_a_question_that_no_client_hears_is_answered_so_that_the_server_does_not_hang(tmp_path: Path) -> None:
     clock = HandClock()
     async with running(tmp_path, "legacy", clock=clock) as facade:
@@ -382,13 +396,19 @@ async def test_an_idle_process_is_stopped_and_its_session_stays(tmp_path: Path) 
         await until(lambda: facade.state()["processes"] == 1)
         assert (await send(facade, call("pid"), session=session)).result["handshakes"] == 1
         assert facade.state()["restarts"] == 0
+        await kill(facade, session)
+        await pid_of(facade, session)
+        await clock.turn(31 * 60)
+        await until(lambda: facade.state()["processes"] == 1)
+        await pid_of(facade, session)
+        assert facade.state()["restarts"] == 1
 
         await clock.turn(25 * 3600)
-        assert (await send(facade, call("pid"), session=session)).status == 404
-        assert (await send(facade, call("pid"), session=watched)).status == 200
         (kept,) = (tmp_path / "sessions").iterdir()
         assert kept.stem == watched
         assert clock.now() - kept.stat().st_mtime <= 60
+        assert (await send(facade, call("pid"), session=session)).status == 404
+        assert (await send(facade, call("pid"), session=watched)).status == 200
         listening.cancel()
 
 

@@ -16,11 +16,8 @@ CLIENT_KEY = "io.modelcontextprotocol/clientInfo"
 LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 SUBSCRIPTION_KEY = "io.modelcontextprotocol/subscriptionId"
 
-_UNREADABLE = (
-    msgspec.MsgspecError,
-    ValueError,
-    RecursionError,
-)  # what msgspec raises; ValueError for text not in UTF-8
+# What msgspec raises for bytes that are no message; ValueError stands for text that is not UTF-8.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _Members = dict[str, Raw]
 _NO_MEMBERS: Mapping[str, Raw] = {}
