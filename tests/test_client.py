@@ -64,6 +64,15 @@ def test_a_path_is_given_in_parts_and_none_of_them_leaves_its_place(client: Clie
     ]
 
 
+def test_the_environment_sends_it_nowhere_else(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    answers.append((200, {}))
+
+    with Client(client.origin, "a-key") as another:
+        assert another.get("tunnels") == {}
+
+
 def test_a_list_is_read_to_its_end(client: Client) -> None:
     pages = [{"data": [{"id": 1}, {"id": 2}], "next_page": "p/2"}, {"data": [{"id": 3}], "next_page": None}]
     answers.extend((200, page) for page in pages)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from arrowslit.app.config import ConnectConfig, parse_relay
+from arrowslit.app.connect import CALLS_FINISH
 from arrowslit.errors import Error
 from tests.cli.conftest import Scene
 from tests.cli.kit import at, invoke
@@ -336,7 +337,8 @@ def test_a_second_signal_does_not_wait(relay: Relay, tunnel_and_log: tuple[Conne
         asked = threads.submit(relay.run, "call", name, name, "slow", "seconds=30", "--json", env=variables)
         until(lambda: log.exists() and "began" in log.read_text(), "the call runs")
         connector.signal(signal.SIGTERM)
-        until(lambda: not relay.connected(Tunnel(connector.tunnel_id, name, "")), "the relay has heard of it")
+        tunnel = Tunnel(connector.tunnel_id, name, "")
+        until(lambda: not relay.connected(tunnel), "the relay has heard of it", patience=CALLS_FINISH / 2)
         connector.signal(signal.SIGTERM)
 
         assert connector.wait() == 0

@@ -100,6 +100,7 @@ def test_a_key_file_that_is_named_has_to_be_there(home: Path, monkeypatch: pytes
 def test_a_proxy_is_not_asked_for_this_machine(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
     assert reach().proxy is None
+    assert config.proxy_for(config.parse_relay("https://127.0.0.1:8420")) is None
 
     monkeypatch.setenv("ARROWSLIT_RELAY", ELSEWHERE)
     monkeypatch.setenv("ARROWSLIT_API_KEY", "a-key")
