@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ import pytest_asyncio
 from arrowslit.edge import door as door_module
 from arrowslit.edge import guard
 from tests.support.front import Behind, Front, fronted
+from tests.support.inprocess import in_process
 from tests.support.wire import Answer, chunked, dial, request, until
 
 MIB = 1024 * 1024
@@ -509,6 +511,36 @@ async def test_an_answer_that_comes_after_its_client_left_harms_nobody(
             behind.started.clear()
         await until(lambda: not front.state.connections and not front.state.tasks)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_callers_who_hang_up_disturb_no_other_caller_of_the_link(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trap 2 of the door: a late answer to somebody who left once took the whole link down."""
+    async with in_process(tmp_path) as house:
+
+        async def hangs_up(number: int) -> None:
+            async with dial(house.port) as wire:
+                await wire.send(house.post(house.message("stream", {"events": 50, "size": 4000})))
+                if number % 3:
+                    await wire.head()  # the answer is on its way
+                if number % 2:
+                    wire.reset()
+
+        async def stays(number: int) -> None:
+            for turn in range(5):
+                canary = {"canary": f"{number}-{turn}"}
+                answer = await house.call("echo", canary)
+                assert answer.json["result"]["arguments"] == canary
+
+        for number in range(10):
+            async with asyncio.TaskGroup() as callers:
+                for each in range(6):
+                    callers.create_task(hangs_up(number + each))
+                callers.create_task(stays(number))
+        assert house.reconnects == 0
+        assert house.connected
+        assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 # ---------------------------------------------------------------- slow readers

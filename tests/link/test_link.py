@@ -456,7 +456,8 @@ def test_a_stream_that_is_given_up_before_its_task_began_never_reaches_the_targe
             assert await ending(early) is Ending.NOT_STARTED
             assert target.requests == []
 
-            late = tunnel.relay.open(head, b'{"hang": true}')
+            target.hangs = True
+            late = tunnel.relay.open(head, b"{}")
             await settled()
             assert len(target.requests) == 1
             late.cancel("deadline")

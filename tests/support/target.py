@@ -26,6 +26,8 @@ class FakeTarget:
         self.cancelled: list[Cancel | None] = []
         self.go = asyncio.Event()
         self.push: asyncio.Queue[bytes] = asyncio.Queue()
+        self.hangs = False
+        """Whether it answers nothing at all."""
         self.sent = 0
         """Bytes of streams that left."""
 
@@ -76,7 +78,7 @@ class FakeTarget:
         self.sent += len(data)
 
     async def _post(self, asked: dict[str, Any], reply: Reply) -> None:
-        if asked.get("hang"):
+        if self.hangs:
             await asyncio.Event().wait()
         if "id" not in asked:
             reply.head(202, [])
