@@ -26,11 +26,11 @@ from arrowslit.clock import Clock, SystemClock
 from arrowslit.connector.dial import Dialled, Dialler
 from arrowslit.connector.dial import Identity as ConnectorIdentity
 from arrowslit.connector.serve import Server
-from arrowslit.connector.targets.address import read_endpoint, read_place
 from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.http import HttpTarget
 from arrowslit.connector.targets.stdio import Stdio, read_command
 from arrowslit.connector.targets.target import Target
+from arrowslit.connector.targets.upstream.address import read_endpoint, read_place
 from arrowslit.credential import CredentialKind, RootKey, kind_of
 from arrowslit.edge import guard
 from arrowslit.edge.auth import WrongCredentials

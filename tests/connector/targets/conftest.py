@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-BOTH_LOOPS = ("test_http", "test_pool", "test_upstream")
+BOTH_LOOPS = ("test_http", "test_pool", "test_connection")
 
 
 def pytest_asyncio_loop_factories(

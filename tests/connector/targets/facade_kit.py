@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from arrowslit.clock import Clock, SystemClock
-from arrowslit.connector.targets import process
 from arrowslit.connector.targets.facade import Facade
+from arrowslit.connector.targets.processes import process
 from arrowslit.connector.targets.stdio import Command, Stdio
 from arrowslit.connector.targets.target import Cancel, Request
 from arrowslit.tunnel import Headers

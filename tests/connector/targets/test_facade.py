@@ -9,9 +9,9 @@ from typing import Self
 import pytest
 
 from arrowslit.clock import SystemClock
-from arrowslit.connector.targets import shared
-from arrowslit.connector.targets.channel import Listener, Program
+from arrowslit.connector.targets.conversations import shared
 from arrowslit.connector.targets.facade import Facade
+from arrowslit.connector.targets.processes.channel import Listener, Program
 from arrowslit.connector.targets.stdio import Command, Stdio
 from arrowslit.connector.targets.target import Lost, NotStarted, Target
 from arrowslit.errors import Error

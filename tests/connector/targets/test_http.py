@@ -10,9 +10,9 @@ import pytest
 
 from arrowslit.clock import SystemClock
 from arrowslit.connector.targets import http
-from arrowslit.connector.targets.address import HostPort, read_endpoint
 from arrowslit.connector.targets.http import HttpTarget
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Request, Target, TooLarge
+from arrowslit.connector.targets.upstream.address import HostPort, read_endpoint
 from arrowslit.errors import CODES, Error
 from tests.connector.targets.scripted import (
     WAIT,

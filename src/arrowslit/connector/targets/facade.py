@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import Self
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets import answers, era, message
-from arrowslit.connector.targets.channel import Program
-from arrowslit.connector.targets.chores import Chores
-from arrowslit.connector.targets.saved import SavedSessions
-from arrowslit.connector.targets.session import SESSION_HEADER, Session
-from arrowslit.connector.targets.sessions import Sessions
-from arrowslit.connector.targets.shared import Shared, Silent
-from arrowslit.connector.targets.slot import Health
+from arrowslit.connector.targets.conversations import answers, era, message
+from arrowslit.connector.targets.conversations.chores import Chores
+from arrowslit.connector.targets.conversations.saved import SavedSessions
+from arrowslit.connector.targets.conversations.session import SESSION_HEADER, Session
+from arrowslit.connector.targets.conversations.sessions import Sessions
+from arrowslit.connector.targets.conversations.shared import Shared, Silent
+from arrowslit.connector.targets.conversations.slot import Health
+from arrowslit.connector.targets.processes.channel import Program
 from arrowslit.connector.targets.target import NotStarted, Reply, Request
 from arrowslit.errors import PARSE_ERROR, Error
 from arrowslit.ids import RandomBytes

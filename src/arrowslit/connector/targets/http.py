@@ -11,9 +11,11 @@ from types import TracebackType
 from typing import Self
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets.address import Endpoint, HostPort
-from arrowslit.connector.targets.forwarding import RequestHeads, cancel_notice, end_to_end, redirect_refused
-from arrowslit.connector.targets.pool import (
+from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, Request, TooLarge
+from arrowslit.connector.targets.upstream.address import Endpoint, HostPort
+from arrowslit.connector.targets.upstream.connection import Connection, Head, Stale
+from arrowslit.connector.targets.upstream.forwarding import RequestHeads, cancel_notice, end_to_end, redirect_refused
+from arrowslit.connector.targets.upstream.pool import (
     CONNECTIONS,
     IDLE_LIMIT,
     AddressRefused,
@@ -22,8 +24,6 @@ from arrowslit.connector.targets.pool import (
     Way,
     system_resolve,
 )
-from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, Request, TooLarge
-from arrowslit.connector.targets.upstream import Connection, Head, Stale
 from arrowslit.errors import Error
 
 log = logging.getLogger(__name__)

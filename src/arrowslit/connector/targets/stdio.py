@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets.channel import Channel, Listener
+from arrowslit.connector.targets.conversations.slot import TooMany
 from arrowslit.connector.targets.facade import Facade
-from arrowslit.connector.targets.process import Process
-from arrowslit.connector.targets.slot import TooMany
+from arrowslit.connector.targets.processes.channel import Channel, Listener
+from arrowslit.connector.targets.processes.process import Process
+from arrowslit.connector.targets.processes.watchdog import Watchdog
 from arrowslit.connector.targets.target import NotStarted
-from arrowslit.connector.targets.watchdog import Watchdog
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
 

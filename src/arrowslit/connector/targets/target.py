@@ -1,5 +1,6 @@
 """Port Target: any MCP server, seen as one Streamable HTTP endpoint that answers one exchange at a time, piece by
-piece."""
+piece.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class TooLarge(Exception):
 
 class Target(Protocol):
     """An MCP server. Entering it makes it ready or raises Error `target_invalid` or `target_failed`; leaving it stops
-    it."""
+    it.
+    """
 
     async def __aenter__(self) -> Self: ...
 

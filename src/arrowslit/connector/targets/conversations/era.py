@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from arrowslit.connector.targets import message
-from arrowslit.connector.targets.message import Posted, Said
+from arrowslit.connector.targets.conversations import message
+from arrowslit.connector.targets.conversations.message import Posted, Said
 
 HANDSHAKE_VERSIONS = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"})
 """The versions of the legacy era, which begin with `initialize`. Any other belongs to the modern era."""

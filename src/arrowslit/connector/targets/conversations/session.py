@@ -9,13 +9,13 @@ from collections.abc import Callable
 from msgspec import Raw
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets import answers, message
-from arrowslit.connector.targets.channel import Program
-from arrowslit.connector.targets.chores import Chores
-from arrowslit.connector.targets.conversation import Conversation, Waiting
-from arrowslit.connector.targets.message import Posted, RequestId, Said
-from arrowslit.connector.targets.outbox import Item, Outbox
-from arrowslit.connector.targets.slot import Health, Slot
+from arrowslit.connector.targets.conversations import answers, message
+from arrowslit.connector.targets.conversations.chores import Chores
+from arrowslit.connector.targets.conversations.conversation import Conversation, Waiting
+from arrowslit.connector.targets.conversations.message import Posted, RequestId, Said
+from arrowslit.connector.targets.conversations.outbox import Item, Outbox
+from arrowslit.connector.targets.conversations.slot import Health, Slot
+from arrowslit.connector.targets.processes.channel import Program
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply
 from arrowslit.errors import METHOD_NOT_FOUND
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from arrowslit.connector.targets import child
+from arrowslit.connector.targets.processes import child
 
 logger = logging.getLogger(__name__)
 

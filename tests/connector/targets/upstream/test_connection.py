@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from arrowslit.connector.targets.target import Lost
-from arrowslit.connector.targets.upstream import HIGH_WATER, OVERHEAD_LIMIT, Connection, Head, Stale
+from arrowslit.connector.targets.upstream.connection import HIGH_WATER, OVERHEAD_LIMIT, Connection, Head, Stale
 from tests.connector.targets.scripted import WAIT, Line, Server, always, answer, serving
 
 ASKING = b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from arrowslit.connector.targets.era import asks_modern, speaks_modern
-from arrowslit.connector.targets.message import read_posted, read_said
+from arrowslit.connector.targets.conversations.era import asks_modern, speaks_modern
+from arrowslit.connector.targets.conversations.message import read_posted, read_said
 
 VERSION = b"io.modelcontextprotocol/protocolVersion"
 

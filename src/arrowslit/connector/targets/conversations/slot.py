@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets.chores import Chores
-from arrowslit.connector.targets.conversation import Conversation
+from arrowslit.connector.targets.conversations.chores import Chores
+from arrowslit.connector.targets.conversations.conversation import Conversation
 from arrowslit.connector.targets.target import NotStarted
 
 QUICK = 10.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from arrowslit.connector.targets import message
-from arrowslit.connector.targets.message import RequestId
-from arrowslit.connector.targets.outbox import Outbox
+from arrowslit.connector.targets.conversations import message
+from arrowslit.connector.targets.conversations.message import RequestId
+from arrowslit.connector.targets.conversations.outbox import Outbox
 from arrowslit.connector.targets.target import Lost, Reply
 from arrowslit.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 from arrowslit.protocol import sse

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from arrowslit.connector.targets.slot import Backoff
+from arrowslit.connector.targets.conversations.slot import Backoff
 
 
 def test_the_wait_doubles_up_to_half_a_minute_and_begins_anew_after_a_long_life() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from arrowslit.connector.targets.outbox import Item, Outbox
+from arrowslit.connector.targets.conversations.outbox import Item, Outbox
 from arrowslit.connector.targets.target import Lost, TooLarge
 
 

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets.address import Endpoint, HostPort, loopback_name, permitted
 from arrowslit.connector.targets.target import NotStarted
-from arrowslit.connector.targets.upstream import Connection
+from arrowslit.connector.targets.upstream.address import Endpoint, HostPort, loopback_name, permitted
+from arrowslit.connector.targets.upstream.connection import Connection
 
 CONNECT_LIMIT = 5.0  # seconds to resolve, connect and shake hands
 IDLE_LIMIT = 1.0

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from arrowslit.connector.targets import child
-from arrowslit.connector.targets.channel import Listener
-from arrowslit.connector.targets.lines import LINE_LIMIT, Lines, LineTooLong, Tail
-from arrowslit.connector.targets.watchdog import Watchdog
+from arrowslit.connector.targets.processes import child
+from arrowslit.connector.targets.processes.channel import Listener
+from arrowslit.connector.targets.processes.lines import LINE_LIMIT, Lines, LineTooLong, Tail
+from arrowslit.connector.targets.processes.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 

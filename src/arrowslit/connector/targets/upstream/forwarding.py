@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import msgspec
 
-from arrowslit.connector.targets.address import Endpoint
 from arrowslit.connector.targets.target import NotStarted, Request
+from arrowslit.connector.targets.upstream.address import Endpoint
 from arrowslit.errors import CODES, Error
 from arrowslit.tunnel import Headers
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from arrowslit.connector.targets.address import read_endpoint
-from arrowslit.connector.targets.forwarding import RequestHeads, cancel_notice, end_to_end, redirect_refused
 from arrowslit.connector.targets.target import NotStarted, Request
+from arrowslit.connector.targets.upstream.address import read_endpoint
+from arrowslit.connector.targets.upstream.forwarding import RequestHeads, cancel_notice, end_to_end, redirect_refused
 from arrowslit.errors import CODES, Error
 from tests.connector.targets.scripted import get, post
 

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from arrowslit.clock import SystemClock
-from arrowslit.connector.targets import pool as pool_module
-from arrowslit.connector.targets.address import HostPort, read_endpoint
-from arrowslit.connector.targets.pool import AddressRefused, Pool, Resolve, Way, system_resolve
 from arrowslit.connector.targets.target import NotStarted
-from arrowslit.connector.targets.upstream import Connection
+from arrowslit.connector.targets.upstream import pool as pool_module
+from arrowslit.connector.targets.upstream.address import HostPort, read_endpoint
+from arrowslit.connector.targets.upstream.connection import Connection
+from arrowslit.connector.targets.upstream.pool import AddressRefused, Pool, Resolve, Way, system_resolve
 from tests.connector.targets.scripted import WAIT, Line, answer, echo, serving
 
 

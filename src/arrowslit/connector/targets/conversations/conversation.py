@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from arrowslit.connector.targets import message
-from arrowslit.connector.targets.channel import Channel, Program
-from arrowslit.connector.targets.message import Posted, RequestId, Said
-from arrowslit.connector.targets.outbox import Item, Outbox
+from arrowslit.connector.targets.conversations import message
+from arrowslit.connector.targets.conversations.message import Posted, RequestId, Said
+from arrowslit.connector.targets.conversations.outbox import Item, Outbox
+from arrowslit.connector.targets.processes.channel import Channel, Program
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, TooLarge
 
 logger = logging.getLogger(__name__)

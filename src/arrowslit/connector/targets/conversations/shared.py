@@ -6,13 +6,13 @@ import asyncio
 import logging
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets import answers, era, message
-from arrowslit.connector.targets.channel import Program
-from arrowslit.connector.targets.chores import Chores
-from arrowslit.connector.targets.conversation import Conversation, Waiting
-from arrowslit.connector.targets.message import Posted, Said
-from arrowslit.connector.targets.outbox import Item
-from arrowslit.connector.targets.slot import Health, Slot
+from arrowslit.connector.targets.conversations import answers, era, message
+from arrowslit.connector.targets.conversations.chores import Chores
+from arrowslit.connector.targets.conversations.conversation import Conversation, Waiting
+from arrowslit.connector.targets.conversations.message import Posted, Said
+from arrowslit.connector.targets.conversations.outbox import Item
+from arrowslit.connector.targets.conversations.slot import Health, Slot
+from arrowslit.connector.targets.processes.channel import Program
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply
 from arrowslit.errors import METHOD_NOT_FOUND
 

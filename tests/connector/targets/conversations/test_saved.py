@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from arrowslit.connector.targets.saved import TOO_OLD, SavedSession, SavedSessions
+from arrowslit.connector.targets.conversations.saved import TOO_OLD, SavedSession, SavedSessions
 
 NOW = 1_795_000_000.0
 ONE = SavedSession("1" * 32, b'{"protocolVersion": "2025-11-25"}', NOW)

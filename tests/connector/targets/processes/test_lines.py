@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrowslit.connector.targets.lines import Lines, LineTooLong, Tail
+from arrowslit.connector.targets.processes.lines import Lines, LineTooLong, Tail
 
 
 @given(st.lists(st.binary(max_size=5).map(lambda line: line.replace(b"\n", b"")), max_size=8), st.data())

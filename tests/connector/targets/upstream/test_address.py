@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from arrowslit.connector.targets.address import HostPort, permitted, read_endpoint, read_place
+from arrowslit.connector.targets.upstream.address import HostPort, permitted, read_endpoint, read_place
 from arrowslit.errors import Error
 
 

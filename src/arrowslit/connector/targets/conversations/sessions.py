@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets.channel import Program
-from arrowslit.connector.targets.chores import Chores
-from arrowslit.connector.targets.message import Posted
-from arrowslit.connector.targets.saved import TOO_OLD, TOUCH_EVERY, SavedSession, SavedSessions
-from arrowslit.connector.targets.session import Session
-from arrowslit.connector.targets.slot import Backoff, Health, TooMany
+from arrowslit.connector.targets.conversations.chores import Chores
+from arrowslit.connector.targets.conversations.message import Posted
+from arrowslit.connector.targets.conversations.saved import TOO_OLD, TOUCH_EVERY, SavedSession, SavedSessions
+from arrowslit.connector.targets.conversations.session import Session
+from arrowslit.connector.targets.conversations.slot import Backoff, Health, TooMany
+from arrowslit.connector.targets.processes.channel import Program
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply
 from arrowslit.ids import RandomBytes
 
