@@ -126,6 +126,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "target_failed": _refused(INVALID_REQUEST, 502),
         "ledger_broken": _refused(INVALID_REQUEST, 500),
         "postgres_failed": _refused(INVALID_REQUEST, 500),
+        "demo_failed": _refused(INVALID_REQUEST, 500),
     }
 )
 

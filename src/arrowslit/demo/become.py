@@ -1,4 +1,4 @@
-"""Become another program: as an unprivileged user, and only for as long as the parent lives.
+"""Become another program: as a user that may be another, and only for as long as the parent lives.
 
 `python -I -S become.py UID GID PARENT PROGRAM [ARGUMENT…]`, with a whole path for PROGRAM. A process of its own,
 because the bond to the parent (PR_SET_PDEATHSIG, prctl(2)) has to be tied after the fork and after the change of user,
@@ -13,14 +13,14 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-FAREWELL = signal.SIGINT  # PostgreSQL's "fast shutdown": clients are cut off, nothing is lost
+FAREWELL = signal.SIGINT  # to PostgreSQL its "fast shutdown": clients are cut off, nothing is lost; to ours their end
 
 
 def main(arguments: list[str]) -> None:
-    """Run the program in place of this one; it starts with an environment of its own and never as root."""
+    """Run the program in place of this one, in the same environment."""
     uid, gid, parent = (int(number) for number in arguments[:3])
     libc = ctypes.CDLL(None, use_errno=True)
-    if os.geteuid() == 0:
+    if os.geteuid() != uid:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
             raise OSError(ctypes.get_errno(), "prctl")
         if os.getppid() != parent:
             sys.exit("the parent is gone already")
-    os.execve(arguments[3], arguments[3:], {"LC_ALL": "C", "TZ": "UTC"})  # noqa: S606 - no shell is what we want
+    os.execv(arguments[3], arguments[3:])  # noqa: S606 - no shell is what we want
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A process of PostgreSQL: started as its account and bound to our life, stopped, and found again."""
+"""A process that is bound to our life. One of PostgreSQL: started as its account, stopped, and found again."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from arrowslit.demo import become
 from arrowslit.demo.installation import Account
 
 STOP_SECONDS = 5.0  # for each way of asking
+CLEAN = ("/usr/bin/env", "-i", "LC_ALL=C", "TZ=UTC")  # runs what follows in an environment of its own
+
+
+def bound(uid: int, gid: int, program: str, *arguments: str) -> tuple[str, ...]:
+    """The command line that runs `program`, given with its whole path, as that user and for as long as we live.
+
+    When we die, it gets SIGINT (on Linux; to be exact, when the thread ends that started it).
+    """
+    as_whom = (str(uid), str(gid), str(os.getpid()))
+    return (sys.executable, "-I", "-S", become.__file__, *as_whom, program, *arguments)
 
 
 async def spawn(account: Account, log: BinaryIO, program: Path, *arguments: str) -> Process:
-    """Start `program` as `account`; what it says goes into `log`.
-
-    When we die, it ends too (on Linux; to be exact, when the thread ends that called this).
-    """
-    as_whom = (str(account.uid), str(account.gid), str(os.getpid()))
+    """Start `program` as `account`, bound to us, and in an environment of its own; what it says goes into `log`."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", become.__file__, *as_whom, str(program), *arguments),
+        *bound(account.uid, account.gid, *CLEAN, str(program), *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=log,
         stderr=log,

@@ -33,14 +33,11 @@ ROWS = (
     Row("globex", "LASER9", 7),  # which acme does not have
 )
 
-_PUT = """
-    insert into stock.inventory (tenant, sku, quantity, restock_date) values ($1, $2, $3, $4)
-    on conflict (tenant, sku) do update set quantity = excluded.quantity, restock_date = excluded.restock_date
-"""
+_PUT = "insert into stock.inventory (tenant, sku, quantity, restock_date) values ($1, $2, $3, $4)"
 
 
 async def prepare(server: Postgres) -> str:
-    """Make what is missing of database, roles, table and ROWS, and put the rows back as they were.
+    """Make what is missing of database, roles and table, and let the table hold ROWS and nothing else.
 
     Returns the DSN of the stock server's role: what INTERNAL_DB_DSN is to be. It is the same each time, but for the
     port. Raises what asyncpg raises.
@@ -53,6 +50,7 @@ async def prepare(server: Postgres) -> str:
             await connection.execute(SCHEMA)
             quoted = await connection.fetchval("select quote_literal($1::text)", password)
             await connection.execute(f"alter role {APP_ROLE} password {quoted}")  # takes no bound parameter
+            await connection.execute("delete from stock.inventory")
             await connection.executemany(_PUT, ROWS)
     finally:
         await connection.close()

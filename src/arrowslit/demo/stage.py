@@ -1,0 +1,179 @@
+"""Stage: what the story is played on: PostgreSQL, relay and connector as processes, and the keys of those who ask.
+
+postgres/       the database, kept from run to run
+relay/          the relay's state, new in each run; relay.log is what it says
+connector/      the connector's; connector.log is what it says
+grown           once this file exists, the stock server has one more tool
+tampered/       the copy of the ledger in which one character is changed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from arrowslit.client import Client
+from arrowslit.demo.caller import Caller, caller
+from arrowslit.demo.child import Child
+from arrowslit.demo.postgres import SUPERUSER, Postgres
+from arrowslit.demo.schema import DATABASE, prepare
+from arrowslit.ids import tunnel_id
+
+SERVER = Path(__file__).with_name("inventory_mcp.py")
+PASSED = ("--pass-env", "INTERNAL_DB_DSN", "--pass-env", "INVENTORY_EXTRA_TOOLS")
+TUNNEL = "internal-inventory"
+AGENT, AUDITOR = "stock", "auditor"
+KEYS = {  # who asks: as which agent, for which tenant
+    "acme": (AGENT, "acme"),
+    "globex": (AGENT, "globex"),
+    "nobody": (AGENT, None),
+    "auditor": (AUDITOR, "acme"),
+}
+TOOLS = {AGENT: ["check_stock"], AUDITOR: ["adjust_stock", "export_inventory"]}  # the last one does not exist yet
+
+BACK_SECONDS = 15.0  # a connector tries again within four
+
+Tell = Callable[[str, str], None]
+"""Hears what was set up: a name, and a sentence about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything runs. `listen` is the relay's HOST:PORT, `address` the relay as ARROWSLIT_RELAY names it."""
+
+    folder: Path
+    listen: str
+    address: str
+    keys: Mapping[str, str]
+    relay: Child
+    connector: Child
+    database: asyncpg.Connection
+
+    def ask(self, who: str, *, greet: bool = True) -> AbstractAsyncContextManager[Caller]:
+        """A client with the key of one of KEYS."""
+        url = f"http://{self.listen}/mcp/{KEYS[who][0]}/{TUNNEL}"
+        return caller(url, self.keys[who], greet=greet)
+
+    async def stock(self, tenant: str, sku: str) -> dict[str, object]:
+        """What is in the table, whatever the policies say, in the form in which check_stock has to answer."""
+        query = "select quantity, restock_date from stock.inventory where tenant = $1 and sku = $2"
+        row = await self.database.fetchrow(query, tenant, sku)
+        if row is None:
+            return {"sku": sku, "found": False}
+        day = row["restock_date"]
+        restock = day.isoformat() if day else None
+        return {"sku": sku, "found": True, "quantity": row["quantity"], "restock_date": restock}
+
+    async def arrive(self, tenant: str, sku: str, pieces: int) -> None:
+        """Goods come in, and nobody uses the tunnel for it."""
+        change = "update stock.inventory set quantity = quantity + $3 where tenant = $1 and sku = $2"
+        await self.database.execute(change, tenant, sku, pieces)
+
+    def grow(self) -> None:
+        """Let the stock server have the tool `export_inventory` from now on."""
+        (self.folder / "grown").touch()
+
+    async def resume(self) -> None:
+        """Start the relay again where it listened before, and wait until the connector has found it."""
+        await self.relay.start("--listen", self.listen)
+        with _admin(self.listen, self.folder) as admin, suppress(TimeoutError):
+            async with asyncio.timeout(BACK_SECONDS):
+                while not admin.get("tunnels", tunnel_id(TUNNEL), "status")["connected"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)  # there is no event; a person waits, once
+
+    async def verify(self, state: str = "relay") -> tuple[int, dict[str, Any]]:
+        """`arrowslit ledger verify`: its exit status, and what it says."""
+        words = ("ledger", "verify", "--state", str(self.folder / state), "--json")
+        status, said = await Child(words, self.folder / "verify.log").run()
+        return status, json.loads(said)
+
+    def segments(self, state: str = "relay") -> list[Path]:
+        """The files of the ledger."""
+        return sorted((self.folder / state / "ledger").glob("*.jsonl"))
+
+    def tamper(self, old: bytes, new: bytes) -> None:
+        """Make a copy of the ledger in which `old` is `new` where it stands first."""
+        copy = self.folder / "tampered"
+        shutil.copytree(self.folder / "relay", copy)
+        first = self.segments("tampered")[0]
+        first.write_bytes(first.read_bytes().replace(old, new, 1))
+
+
+@asynccontextmanager
+async def set_up(folder: Path, tell: Tell) -> AsyncIterator[Stage]:
+    """Start everything in `folder`, and stop it again. Raises Error `postgres_failed`, `demo_failed`, `state_unusable`
+    and those of /v1.
+    """
+    async with AsyncExitStack() as opened:
+        postgres = await opened.enter_async_context(Postgres(folder / "postgres"))
+        dsn = await prepare(postgres)
+        database = await opened.enter_async_context(_connected(postgres))
+        tell("PostgreSQL", f"listens on 127.0.0.1:{postgres.port}; in its table is the stock of two tenants")
+        _forget_last_run(folder)  # nobody else runs in this folder: PostgreSQL would have refused
+
+        serve = ("serve", "--listen", "127.0.0.1:0", "--state", str(folder / "relay"), "--json")
+        relay = Child(serve, folder / "relay.log")
+        opened.push_async_callback(relay.stop)
+        said = json.loads(await relay.start())
+        listen = said["listen"].removeprefix("http://")
+        tell("relay", f"listens on {listen}; this is all that a caller can reach")
+
+        with _admin(listen, folder) as admin:
+            token, keys = _cast(admin)
+        tell("keys", "acme, globex and one without a tenant, for an agent that may use check_stock and nothing else")
+
+        environment = {
+            "ARROWSLIT_TUNNEL_TOKEN": token,
+            "ARROWSLIT_RELAY": said["relay"],
+            "INTERNAL_DB_DSN": dsn,
+            "INVENTORY_EXTRA_TOOLS": str(folder / "grown"),
+        }
+        target = f"stdio:{shlex.quote(str(SERVER))}"  # the connector splits it as a shell would
+        connect = ("connect", "--target", target, "--name", TUNNEL, "--state", str(folder / "connector"), *PASSED)
+        connector = Child(connect, folder / "connector.log", environment)
+        opened.push_async_callback(connector.stop)
+        tunnel = await connector.start()
+        tell("connector", f"runs the stock server, has dialled out, and listens nowhere; {tunnel} is open")
+        yield Stage(folder, listen, said["relay"], keys, relay, connector, database)
+
+
+def _admin(listen: str, folder: Path) -> Client:
+    return Client(f"http://{listen}", (folder / "relay" / "admin.key").read_text().strip())
+
+
+def _cast(admin: Client) -> tuple[str, dict[str, str]]:
+    """Make the tunnel, two agents and KEYS; returns the tunnel's token, and the keys."""
+    tunnel = admin.post("tunnels", body={"name": TUNNEL})["id"]
+    for name, tools in TOOLS.items():
+        server = {"type": "tunnel", "tunnel_id": tunnel, "tool_allowlist": tools}
+        admin.post("agents", body={"name": name, "model": "none", "mcp_servers": [server]})
+    keys = {}
+    for who, (agent, tenant) in KEYS.items():
+        body = {"name": who, "agents": [agent], **({} if tenant is None else {"tenant": tenant})}
+        keys[who] = str(admin.post("keys", body=body)["key"])
+    return str(admin.post("tunnels", tunnel, "reveal_token")["tunnel_token"]), keys
+
+
+@asynccontextmanager
+async def _connected(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(postgres.dsn(SUPERUSER, postgres.secret(SUPERUSER), DATABASE))
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+def _forget_last_run(folder: Path) -> None:
+    for name in ("relay", "connector", "tampered"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("relay.log", "connector.log", "verify.log", "grown"):
+        (folder / name).unlink(missing_ok=True)
