@@ -513,6 +513,7 @@ async def test_an_answer_that_comes_after_its_client_left_harms_nobody(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.promise("P5")
 async def test_callers_who_hang_up_disturb_no_other_caller_of_the_link(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -533,7 +534,7 @@ async def test_callers_who_hang_up_disturb_no_other_caller_of_the_link(
                 answer = await house.call("echo", canary)
                 assert answer.json["result"]["arguments"] == canary
 
-        for number in range(10):
+        for number in range(6):
             async with asyncio.TaskGroup() as callers:
                 for each in range(6):
                     callers.create_task(hangs_up(number + each))

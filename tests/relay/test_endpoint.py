@@ -29,7 +29,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 # ---------------------------------------------------------------- callers that leave
 
 
-@pytest.mark.promise("P4")
+@pytest.mark.promise("P2")
 @pytest.mark.parametrize("leave", ["close", "reset", "half-close"])
 async def test_a_caller_who_leaves_has_the_call_given_up_at_the_target(house: House, leave: str) -> None:
     async with dial(house.port) as wire:
@@ -66,6 +66,7 @@ async def test_a_caller_who_leaves_a_notification_leaves_nothing_behind(house: H
 # ---------------------------------------------------------------- slow readers
 
 
+@pytest.mark.promise("P15")
 async def test_a_slow_reader_stops_its_own_stream_and_nobody_elses(house: House) -> None:
     size, events = 16 * 1024, 1200
     async with dial(house.port, receive_buffer=8 * 1024) as slow:
@@ -97,6 +98,7 @@ async def _still(house: House) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.promise("P15")
 async def test_many_slow_readers_hold_no_more_than_the_windows_of_their_link(house: House) -> None:
     wires: list[Wire] = []
     async with asyncio.TaskGroup() as group:

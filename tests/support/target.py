@@ -26,6 +26,7 @@ class FakeTarget:
         self.cancelled: list[Cancel | None] = []
         self.go = asyncio.Event()
         self.push: asyncio.Queue[bytes] = asyncio.Queue()
+        self._sessions = 0
         self.hangs = False
         """Whether it answers nothing at all."""
         self.sent = 0
@@ -85,7 +86,8 @@ class FakeTarget:
             return
         match asked["method"]:
             case "initialize":
-                reply.head(200, [*JSON, ("mcp-session-id", "session-1")])
+                self._sessions += 1
+                reply.head(200, [*JSON, ("mcp-session-id", f"session-{self._sessions}")])
                 reply.piece(_result(asked["id"], {"protocolVersion": "2025-11-25", "capabilities": {}}))
             case "tools/list":
                 reply.head(200, JSON)
