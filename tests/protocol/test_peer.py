@@ -226,6 +226,29 @@ def test_an_answer_that_goes_on_after_a_cancel_does_not_wait_for_credit() -> Non
     assert pair.connector.streams == pair.relay.streams == 0
 
 
+def test_a_connector_that_never_ends_what_was_cancelled_is_noticed() -> None:
+    pair = Pair().opened()
+    owed = []
+    for _ in range(peer_module.MOST_CANCELS + 1):
+        pair.relay.cancel(pair.relay.open(b"h"), "deadline")
+        owed.append(pair.relay.owes_endings)
+    assert owed == [False] * peer_module.MOST_CANCELS + [True]
+    pair.carry()
+    for event in pair.at_connector:
+        if isinstance(event, ev.StreamCancelled):
+            pair.connector.reset(event.stream, Ending.LOST)
+    pair.carry()
+    assert not pair.relay.owes_endings
+    assert pair.relay.streams == 0
+
+
+def test_pings_now_and_then_are_no_flood() -> None:
+    pair = Pair().opened()
+    for second in range(200):
+        assert pair.relay.receive(encode(Kind.PING, LINK, bytes(8)), float(second)) == []
+        assert pair.relay.bytes_to_send()
+
+
 def test_an_early_answer_ends_a_request_whose_body_is_still_under_way() -> None:
     pair = Pair().opened()
     stream = pair.relay.open(b"h", b"x" * 4 * STREAM_WINDOW)
@@ -295,6 +318,8 @@ LIES = [
     ("frame_malformed", [encode(Kind.CREDIT, 1, b"\0")]),
     ("frame_malformed", [encode(Kind.CREDIT, LINK, b"\0\0\0\1")]),
     ("frame_malformed", [encode(Kind.PONG, LINK, b"short")]),
+    ("frame_malformed", [encode(Kind.HEAD, 1, b""), encode(Kind.DATA, 1, b"")]),
+    ("flood", [encode(Kind.PING, LINK, bytes(8))] * 33),
     ("frame_malformed", [encode(Kind.RESET, 1, b"{}")]),
     ("frame_malformed", [encode(Kind.RESET, 1, b'{"ending":"complete"}')]),
     ("kind_unknown", [encode(99, LINK, b"")]),

@@ -39,7 +39,7 @@ class Enrolment(sim.Store):
         self.refused: list[bytes] = []
 
     def tunnel_by_token(self, token: str) -> Tunnel | None:
-        return self.tunnel if token == "good" else None
+        return self.tunnel if token in ("good", "its own token") else None
 
     def registration(self, token: str) -> Registration | None:
         return Registration("key_reg", "inv*", 0.0) if token == "register" else None
@@ -47,7 +47,7 @@ class Enrolment(sim.Store):
     async def register(self, registration: Registration, name: str, connector_key: bytes) -> tuple[Tunnel, str]:
         if not registration.matches(name):
             raise Error("registration_refused", "not covered")
-        self.tunnel = Tunnel("tnl_" + name, name, connector_key=connector_key)
+        self.tunnel = Tunnel("tnl_" + name.replace("-", "_"), name, connector_key=connector_key)
         return self.tunnel, "its own token"
 
     async def pin(self, tunnel_id: str, connector_key: bytes) -> Tunnel:
@@ -82,9 +82,9 @@ class Ends:
         async with asyncio.TaskGroup() as group:
 
             async def dialled() -> dial.Dialled:
-                entitled = accept.authenticate(self.token)
+                accept.authenticate(self.token)
                 wire = Wire(chance)
-                group.create_task(accept.serve(wire.relay_end, entitled))
+                group.create_task(accept.serve(wire.relay_end, self.token))
                 return dial.Dialled(wire.connector_end, self.seen_certificate)
 
             dialler = dial.Dialler(
@@ -143,6 +143,34 @@ def test_the_first_key_that_connects_is_pinned() -> None:
     assert welcomes[0].pinned
     assert two.enrolment.tunnel is not None
     assert two.enrolment.tunnel.connector_key == two.connector_key.public_key().public_bytes_raw()
+
+
+class Hasty(Enrolment):
+    """Something is taken back while a connector is being greeted."""
+
+    def __init__(self, then: Tunnel | None) -> None:
+        super().__init__(replace(PINNED, connector_key=key(2).public_key().public_bytes_raw()))
+        self.then = then
+
+    async def mark_used(self, tunnel_id: str, generation: int) -> None:
+        self.tunnel = self.then
+
+
+@pytest.mark.promise("P11")
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        (None, "connector_unauthenticated"),
+        (replace(PINNED, connector_key=b"k" * 32), "key_mismatch"),
+        (Tunnel("tnl_other", "other"), "connector_unauthenticated"),
+    ],
+    ids=["the token is revoked", "another key is approved", "the token is another tunnel's"],
+)
+def test_what_is_taken_back_during_the_handshake_opens_no_link(then: Tunnel | None, code: str) -> None:
+    _, welcomes, error = run(1, ends(enrolment=Hasty(then)).meet)
+    assert error is not None
+    assert error.code == code
+    assert not welcomes
 
 
 @pytest.mark.promise("P11")
@@ -249,7 +277,7 @@ def test_a_lying_connector_is_refused_by_code(
         clock, wire = SimClock(), Wire(random.Random(1))
         accept = Accept(Hub(clock), Enrolment(), Identity(key(1)), clock, random_bytes(1))
         async with asyncio.TaskGroup() as group:
-            group.create_task(accept.serve(wire.relay_end, PINNED))
+            group.create_task(accept.serve(wire.relay_end, "good"))
             link = Link(wire.connector_end, Role.CONNECTOR, clock)
             first = await link.greeting()
             assert isinstance(first, ev.Greeted)
@@ -269,7 +297,7 @@ def test_a_connector_that_says_nothing_is_let_go_after_five_seconds() -> None:
         clock, wire = SimClock(), Wire(random.Random(1))
         accept = Accept(Hub(clock), Enrolment(), Identity(key(1)), clock, random_bytes(1))
         async with asyncio.TaskGroup() as group:
-            group.create_task(accept.serve(wire.relay_end, PINNED))
+            group.create_task(accept.serve(wire.relay_end, "good"))
             link = Link(wire.connector_end, Role.CONNECTOR, clock)
             await link.greeting()
             refused = await link.greeting()
@@ -288,7 +316,7 @@ def test_what_the_ceiling_declares_reaches_the_relay() -> None:
         clock, wire, hub = SimClock(), Wire(random.Random(1)), Hub(SimClock())
         accept = Accept(hub, two.enrolment, Identity(key(1)), clock, random_bytes(1))
         async with asyncio.TaskGroup() as group:
-            group.create_task(accept.serve(wire.relay_end, PINNED))
+            group.create_task(accept.serve(wire.relay_end, "good"))
             link = Link(wire.connector_end, Role.CONNECTOR, clock)
             first = await link.greeting()
             assert isinstance(first, ev.Greeted)
@@ -300,3 +328,35 @@ def test_what_the_ceiling_declares_reaches_the_relay() -> None:
             return found
 
     assert run(1, effects) == {"look": "read_only", "set": "idempotent"}
+
+
+def test_what_a_connector_says_of_itself_does_not_stand_for_what_the_relay_found() -> None:
+    async def status() -> dict[str, Any]:
+        clock, wire = SimClock(), Wire(random.Random(1))
+        hub = Hub(clock)
+        accept = Accept(hub, Enrolment(), Identity(key(1)), clock, random_bytes(1))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(accept.serve(wire.relay_end, "good"))
+            link = Link(wire.connector_end, Role.CONNECTOR, clock)
+            first = await link.greeting()
+            assert isinstance(first, ev.Greeted)
+            lies = {
+                "key_fingerprint": "x",
+                "certificate_binding": "on",
+                "connector": "x",
+                "ceiling": "file",
+                "extra": "x",
+            }
+            words = offered(facts=lies)
+            link.hello(hello.encode(prove(words, hello.decode(first.payload, hello.Offer), key(2))))
+            await link.greeting()
+            shown = hub.status("tnl_inventory")["connectors"]
+            hub.close()
+            assert isinstance(shown, list)
+            return dict(shown[0])
+
+    shown = run(1, status)
+    assert shown["certificate_binding"] == "off"
+    assert shown["key_fingerprint"].startswith("sha256:")
+    assert shown["ceiling"] == "file"
+    assert "x" not in shown.values()

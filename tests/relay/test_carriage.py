@@ -14,6 +14,9 @@ import pytest
 
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, Request, TooLarge
 from arrowslit.policy import ceiling
+from arrowslit.protocol import exchange
+from arrowslit.protocol.events import StreamEnded
+from arrowslit.protocol.state import Ending
 from arrowslit.testing.disk import MemoryDisk
 from arrowslit.testing.loop import run
 from arrowslit.testing.world import READS, WRITES, Heard, World, world
@@ -145,6 +148,24 @@ async def cut_soon(here: World) -> None:
     here.cut()
 
 
+async def begins_and_takes_it_back(request: Request, reply: Reply) -> None:
+    reply.head(200, EVENTS)
+    reply.piece(event(b'{"jsonrpc":"2.0","method":"notifications/message","params":{}}'))
+    raise NotStarted("never mind")
+
+
+async def answers_somebody_else(request: Request, reply: Reply) -> None:
+    reply.dispatched()
+    reply.head(200, JSON)
+    reply.piece(b'{"jsonrpc":"2.0","id":777,"result":{}}')
+
+
+async def answers_nonsense(request: Request, reply: Reply) -> None:
+    reply.dispatched()
+    reply.head(200, JSON)
+    reply.piece(b"not json")
+
+
 CASES: list[tuple[str, list[Act], str, str, str | None, str]] = [
     ("an answer", [answers], WRITES, "result", None, "1"),
     ("no connector", [], WRITES, "not_delivered", "no_connector", ""),
@@ -159,6 +180,8 @@ CASES: list[tuple[str, list[Act], str, str, str | None, str]] = [
     ("a deadline before dispatch", [waits], WRITES, "not_delivered", "not_started", "1"),
     ("a deadline after dispatch, a write", [works_for_ever], WRITES, "outcome_unknown", "outcome_unknown", "1"),
     ("a deadline after dispatch, a read", [works_for_ever], READS, "timeout", "timeout", "1"),
+    ("not an answer at all", [answers_nonsense], WRITES, "outcome_unknown", "outcome_unknown", "1"),
+    ("an answer to another request", [answers_somebody_else], WRITES, "outcome_unknown", "outcome_unknown", "1"),
     ("a connector that smuggles a header", [smuggles], WRITES, "outcome_unknown", "outcome_unknown", "1"),
 ]
 
@@ -231,6 +254,73 @@ def test_an_event_stream_that_breaks_before_its_answer_ends_with_the_error_as_an
     assert said["error"]["code"] == 5002
     assert said["id"] == 1
     assert records[-2]["outcome"] == "outcome_unknown"
+
+
+@pytest.mark.promise("P3")
+@pytest.mark.promise("P4")
+def test_a_connector_that_has_begun_an_answer_is_not_believed_that_nothing_was_started() -> None:
+    began, other = Scripted(begins_and_takes_it_back), Scripted(answers)
+    disk = MemoryDisk()
+
+    async def main() -> Heard:
+        async with world(1, disk) as here:
+            here.start_connector("began", began)
+            await here.connected(1)
+            here.start_connector("other", other)
+            await here.connected(2)
+            return await here.post(CALL)
+
+    heard = run(1, main)
+    assert not other.seen
+    assert recorded(disk)[-2]["outcome"] == "outcome_unknown"
+    assert b'"code":5002' in heard.body.split(b"data: ")[-1]
+
+
+def test_an_event_that_was_cut_off_goes_nowhere_and_the_error_can_be_read() -> None:
+    async def cut_off(request: Request, reply: Reply) -> None:
+        reply.dispatched()
+        reply.head(200, EVENTS)
+        reply.piece(b'data: {"jsonrpc":"2.0","id":1')
+
+    heard, records = in_world(Scripted(cut_off), lambda here: here.post(CALL))
+    events = [line for line in bytes(heard.body).split(b"\n") if line.startswith(b"data: ")]
+    assert [json.loads(line[6:])["error"]["code"] for line in events] == [5002]
+    assert records[-2]["outcome"] == "outcome_unknown"
+
+
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize("limits", [ceiling.OPEN, ceiling.of_tools([READS, WRITES])])
+def test_a_list_whose_event_was_cut_off_is_not_shown_unfiltered(limits: ceiling.Ceiling) -> None:
+    async def cut_off(request: Request, reply: Reply) -> None:
+        reply.dispatched()
+        reply.head(200, EVENTS)
+        reply.piece(b"data: " + answer(request, tools=TOOLS) + b"\n")
+
+    heard, _ = in_world(Scripted(cut_off), lambda here: here.post({"method": "tools/list"}), limits)
+    assert b"secret" not in heard.body
+
+
+def test_a_denied_name_fills_no_ledger() -> None:
+    name = "x" * 100_000
+    _, records = in_world(Scripted(answers), lambda here: here.call("acme", name, "c", 5))
+    denied = next(record for record in records if record["kind"] == "denied")
+    assert len(json.dumps(denied)) < 1000
+    assert denied["tool"].startswith("xxx")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_only_a_post_has_a_body(method: str) -> None:
+    target = Scripted(answers)
+
+    async def smuggle(here: World) -> None:
+        served = here.hub.pick("tnl_sim")
+        head = exchange.encode(exchange.RequestHead(method, [], "call_1"))
+        ended = await served.link.open(head, msgspec.json.encode({"jsonrpc": "2.0", "id": 1, **CALL})).next()
+        assert isinstance(ended, StreamEnded)
+        assert ended.ending is Ending.NOT_STARTED
+
+    in_world(target, smuggle)
+    assert not target.seen
 
 
 def test_nothing_is_added_to_a_stream_that_carried_its_answer() -> None:

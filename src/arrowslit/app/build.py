@@ -167,8 +167,9 @@ def _admission(accept: Accept, wrong: WrongCredentials, tasks: asyncio.TaskGroup
 
     def admit(headers: Headers, address: str) -> Upgrade:
         token = next((value for name, value in headers if name == "authorization"), "")
+        token = token.removeprefix("Bearer ").strip()
         try:
-            entitled = accept.authenticate(token.removeprefix("Bearer ").strip())
+            accept.authenticate(token)
         except Error:
             if token:
                 wrong.count(address)
@@ -176,7 +177,7 @@ def _admission(accept: Accept, wrong: WrongCredentials, tasks: asyncio.TaskGroup
 
         def take_over(transport: asyncio.Transport, key: bytes) -> None:
             pipe = websocket.accept(transport, key)
-            tasks.create_task(accept.serve(pipe, entitled))
+            tasks.create_task(accept.serve(pipe, token))
 
         return take_over
 
@@ -255,7 +256,7 @@ async def connector(
 
         def opened(welcome: hello.Welcome) -> None:
             if welcome.token is not None:
-                token.replace(welcome.token)
+                token.registered(welcome.token)
             on_open(welcome)
 
         async with _target(config, limits, clock, random, state.folder(folder / "sessions")) as target:
@@ -290,10 +291,12 @@ class _Token:
         self.text = text
         self._path = path
 
-    def replace(self, text: str) -> None:
-        """Use this one from now on, after a restart too."""
-        state.write(self._path, text + "\n")
-        self.text = text
+    def registered(self, text: str) -> None:
+        """Use the tunnel's own token from now on, after a restart too. One that was not asked for is ignored."""
+        asked = kind_of(self.text) is CredentialKind.REGISTRATION_TOKEN
+        if asked and kind_of(text) is CredentialKind.TUNNEL_TOKEN:
+            state.write(self._path, text + "\n")
+            self.text = text
 
 
 def _identity(name: str, folder: Path, random: RandomBytes) -> ConnectorIdentity:

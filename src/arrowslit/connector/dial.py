@@ -244,9 +244,13 @@ class Dialler:
             )
         )
         welcome = _decided(await link.greeting())
+        if welcome.tunnel != tunnel_id(identity.name):
+            raise Error("protocol_error", "the relay opened another tunnel than the one that was asked for")
         if welcome.certificate is not None and welcome.certificate != certificate:
             raise Error("relay_not_trusted", "the relay vouches for another TLS certificate than the one on the way")
         self._check_relay(welcome, transcript.signed_by("relay", welcome.certificate))
+        if welcome.tunnel != transcript.tunnel:
+            raise Error("relay_not_trusted", f"the relay opened another tunnel than {transcript.tunnel}")
         return welcome
 
     def _check_relay(self, welcome: hello.Welcome, transcript: bytes) -> None:

@@ -20,7 +20,8 @@ from arrowslit.tunnel import Headers
 log = logging.getLogger(__name__)
 
 MAX_BODY = 5 * 1024 * 1024  # what the relay takes at its door (4 MiB), and what it writes into it
-MAX_STREAMS = 1024  # at once on one link; the relay keeps to half of it
+MAX_CALLS = 1024  # at once; the relay keeps to half of it
+MAX_LISTENERS = 1024  # streams that only listen, which take no place away from calls
 
 
 class _Denied(Exception):
@@ -46,7 +47,8 @@ class StreamReply:
         if self.listing is not None:
             kind = next((value for name, value in headers if name == "content-type"), None)
             self._filter = Listing(kind, self.listing)
-        head = exchange.encode(exchange.ResponseHead(status, mcp.returnable(headers)))
+        fields = [field for field in mcp.returnable(headers) if exchange.may_travel(*field)]
+        head = exchange.encode(exchange.ResponseHead(status, fields))
         if len(head) > MAX_PAYLOAD:
             raise Lost("the target's response head is too long")
         self._stream.answer(head)
@@ -119,14 +121,20 @@ class Server:
             self._running -= 1
 
     async def _serve(self, stream: Stream, reply: StreamReply) -> None:
-        if self._running > MAX_STREAMS:
-            raise NotStarted(f"this connector answers {MAX_STREAMS} requests at once")
+        if self._running - self.listening > MAX_CALLS:
+            raise NotStarted(f"this connector answers {MAX_CALLS} requests at once")
         head = exchange.request(stream.head)
         body = await _body(stream)
+        if body and head.method != "POST":
+            raise NotStarted(f"{head.method} has no body")
+        if body and head.method != "POST":
+            raise NotStarted(f"a {head.method} has no body")  # which nobody would have decided about
         if self._ceiling.limits:
             self._ask_ceiling(head, body, reply)
         request = Request(head.method, head.headers, body, head.call)
         listens = head.method == "GET"
+        if listens and self.listening >= MAX_LISTENERS:
+            raise NotStarted(f"this connector holds {MAX_LISTENERS} event streams open at once")
         self.listening += listens
         try:
             await self._target.exchange(request, reply)

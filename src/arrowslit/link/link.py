@@ -94,8 +94,10 @@ class Stream:
     # ------------------------------------------------------------ the relay's half
 
     def cancel(self, reason: str) -> None:
-        """Ask the connector to give up. Its ending is still to come."""
+        """Ask the connector to give up. Its ending is still to come; one that owes too many of them loses its link."""
         self._link.command(self, Peer.cancel, reason)
+        if self._link.peer.owes_endings:
+            self._link.close(CloseCode.POLICY_VIOLATION, "too many cancelled streams were never ended")
 
     # ------------------------------------------------------------ what the link calls
 

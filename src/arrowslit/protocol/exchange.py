@@ -60,7 +60,12 @@ def response(payload: bytes) -> ResponseHead:
 
 
 def check_headers(headers: Sequence[tuple[str, str]]) -> None:
-    """Raises Malformed unless every name is a token in lower case and every value is free of control characters."""
+    """Raises Malformed unless every one may travel."""
     for name, value in headers:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not may_travel(name, value):
             raise Malformed(f"header {name!r}")
+
+
+def may_travel(name: str, value: str) -> bool:
+    """Whether the name is a token in lower case, and the value at most 8 KiB without control characters."""
+    return bool(_NAME.fullmatch(name) and _VALUE.fullmatch(value))

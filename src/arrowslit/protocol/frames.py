@@ -78,6 +78,7 @@ REASONS = frozenset(
         "stream_reused",
         "credit_exceeded",
         "after_close",
+        "flood",
     }
 )
 

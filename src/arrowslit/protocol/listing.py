@@ -39,7 +39,7 @@ class Listing:
         """The body is complete: what is left of it."""
         if self._events is None:
             return mcp.filter_tools(bytes(self._held), self._allowed)
-        return self._events.rest()
+        return b""  # an event without its blank line is no event
 
     def filtered(self, event: sse.Event) -> bytes:
         """One event, the bytes it came in unless something had to be taken out of it."""

@@ -18,6 +18,8 @@ from arrowslit.protocol.state import REPLY, REQUEST, Ending, LinkState, Reply, R
 _LINK_KINDS = frozenset(kind for kind in Kind if kind < Kind.OPEN)
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
+MOST_PINGS = 32  # in a second
+MOST_CANCELS = 256  # that the other side owes an answer
 MOST_CREDIT = 1 << 31  # bytes; a grant past it is a mistake of the other side
 
 
@@ -67,6 +69,9 @@ class Peer:
         self._link_left = LINK_WINDOW
         self._pings: dict[int, float] = {}
         self._ping_count = 0
+        self._pings_heard = 0
+        self._pings_counted_at = 0.0
+        self._unanswered_cancels = 0
 
     # ---------------------------------------------------------------- the link
 
@@ -74,6 +79,11 @@ class Peer:
     def unanswered_pings(self) -> int:
         """How many pings are still without their pong."""
         return len(self._pings)
+
+    @property
+    def owes_endings(self) -> bool:
+        """Whether the connector has left too many cancelled streams without their ending."""
+        return self._unanswered_cancels > MOST_CANCELS
 
     @property
     def streams(self) -> int:
@@ -173,6 +183,7 @@ class Peer:
         if own is None or own.request is Request.CANCELLED:
             return
         self._step_request(own, Step.CANCEL)
+        self._unanswered_cancels += 1
         self._outbox.drop(own.lane)
         self._outbox.small(encode(Kind.CANCEL, stream, reason.encode()[:64]))
 
@@ -197,7 +208,10 @@ class Peer:
         return own
 
     def _forget(self, stream: int) -> None:
-        self._outbox.drop(self._streams.pop(stream).lane)
+        own = self._streams.pop(stream)
+        self._outbox.drop(own.lane)
+        if own.request is Request.CANCELLED and self.role is Role.RELAY:
+            self._unanswered_cancels -= 1
 
     # ---------------------------------------------------------------- bytes, outward
 
@@ -282,7 +296,7 @@ class Peer:
             case Kind.REFUSE:
                 out.append(ev.Refused(frame.payload))
             case Kind.PING:
-                self._outbox.control(encode(Kind.PONG, LINK, frame.payload[:8]))
+                self._receive_ping(frame, now)
             case Kind.PONG:
                 self._receive_pong(frame, now, out)
             case Kind.CREDIT:
@@ -291,6 +305,15 @@ class Peer:
             case _:
                 self.draining = True
                 out.append(ev.Draining())
+
+    def _receive_ping(self, frame: Frame, now: float) -> None:
+        """Answer it. An honest peer pings every few seconds; one that floods would fill what waits to leave."""
+        if now - self._pings_counted_at >= 1.0:
+            self._pings_counted_at, self._pings_heard = now, 0
+        self._pings_heard += 1
+        if self._pings_heard > MOST_PINGS:
+            raise ProtocolError("flood", f"more than {MOST_PINGS} pings in a second")
+        self._outbox.control(encode(Kind.PONG, LINK, frame.payload[:8]))
 
     def _receive_pong(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
         if len(frame.payload) != _U64.size:
@@ -317,6 +340,8 @@ class Peer:
 
     def _receive_data(self, frame: Frame, out: list[ev.Event]) -> None:
         size = len(frame.payload)
+        if not size and not frame.flags & Flag.END:
+            raise ProtocolError("frame_malformed", "DATA that says nothing")
         self._link_left -= size
         self._link_due += size
         if self._link_left < 0:

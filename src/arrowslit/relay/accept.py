@@ -66,19 +66,19 @@ class Accept:
             )
         return entitled
 
-    async def serve(self, pipe: Pipe, entitled: Tunnel | Registration) -> None:
+    async def serve(self, pipe: Pipe, token: str) -> None:
         """Greet a connector and run its link to the end; or refuse it, with the reason in its own words."""
         try:
-            await self._serve(pipe, entitled)
+            await self._serve(pipe, token)
         except Exception:  # one connector must not take the others with it
             log.exception("a link failed inside the relay")
             pipe.close(CloseCode.INTERNAL_ERROR, "the relay failed")
 
-    async def _serve(self, pipe: Pipe, entitled: Tunnel | Registration) -> None:
+    async def _serve(self, pipe: Pipe, token: str) -> None:
         link = Link(pipe, Role.RELAY, self._clock)
         try:
             async with asyncio.timeout(HANDSHAKE):
-                served = await self._greet(link, entitled)
+                served = await self._greet(link, token)
         except TimeoutError:
             self._refuse(link, Error("handshake_timeout", f"no valid hello within {HANDSHAKE:.0f} s"))
             return
@@ -95,7 +95,7 @@ class Accept:
         finally:
             self._hub.remove(served)
 
-    async def _greet(self, link: Link, entitled: Tunnel | Registration) -> Served | None:
+    async def _greet(self, link: Link, token: str) -> Served | None:
         """The handshake (hello.py). None: the connector hung up."""
         nonce = self._random(32)
         offer = hello.Offer(
@@ -113,7 +113,8 @@ class Accept:
         transcript = hello.Transcript(nonce, said.nonce, tunnel_name, said.version, said.features)
         _check_proof(said, transcript.signed_by("connector", said.certificate))
         bound = self._check_certificate(said)
-        tunnel, token = await self._admit(entitled, said, tunnel_name)
+        tunnel, own_token = await self._admit(self.authenticate(token), said, tunnel_name)
+        self._confirm(tunnel, own_token or token, said)
         certificate = said.certificate if bound else None
         proof = self._identity.key.sign(transcript.signed_by("relay", certificate))
         link.welcome(
@@ -124,7 +125,7 @@ class Accept:
                     key=self._identity.key.public_key().public_bytes_raw(),
                     proof=proof,
                     certificate=certificate,
-                    token=token,
+                    token=own_token,
                     pinned=tunnel.key_binding is KeyBinding.PINNED,
                 )
             )
@@ -169,6 +170,14 @@ class Accept:
                 hint=f"if this connector is yours, run on the relay: arrowslit tunnel approve {said.name}",
             )
         return tunnel, None
+
+    def _confirm(self, tunnel: Tunnel, token: str, said: hello.Hello) -> None:
+        """Ask once more, with nothing awaited between this and the open link: it may have been revoked meanwhile."""
+        now = self._enrolment.tunnel_by_token(token)
+        if now is None or now.id != tunnel.id:
+            raise Error("connector_unauthenticated", "this token was revoked during the handshake")
+        if now.key_binding is KeyBinding.PINNED and now.connector_key != said.key:
+            raise Error("key_mismatch", "another connector key was approved during the handshake")
 
     def _check_certificate(self, said: hello.Hello) -> bool:
         """Whether the certificate that the connector saw is one of ours; raises Error if it is somebody else's."""

@@ -217,7 +217,10 @@ class Calls:
         if self._denials.worth_recording(caller.principal.id, self._clock.monotonic()):
             skipped = self._denials.skipped(caller.principal.id)
             fields = records.denied(caller.principal, caller.grant, asked, call_id, verdict, skipped)
-            await self._ledger.append("denied", fields)
+            try:
+                await self._ledger.append("denied", fields)
+            except Error as unavailable:
+                error = unavailable
         problem = mcp_problem(error, asked.message.id, call_id=call_id)
         _whole(answer, problem)
 

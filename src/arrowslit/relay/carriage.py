@@ -104,7 +104,7 @@ class Carriage:
             try:
                 served = self._hub.pick(self._ticket.tunnel_id, self._connector(), self._tried)
             except Error as nobody:
-                return self._honest(Conclusion.failed(self._refusal or nobody))
+                return self._honest(Conclusion.failed(self._refusal or nobody, self._reply))
             stream, reply = self._open(served)
             conclusion = await self._follow(stream, reply)
             if conclusion is not None:
@@ -117,7 +117,7 @@ class Carriage:
         last = await self._give_up(CALLER_LEFT)
         if self._reply.answered or _complete(last):
             return Conclusion(Outcome.RESULT, reply=self._reply, reason=CALLER_LEFT)
-        if _certainly_not_started(last):
+        if self._reply.status is None and _certainly_not_started(last):
             return self._honest(Conclusion(Outcome.NOT_DELIVERED, reason=CALLER_LEFT))
         return Conclusion(Outcome.OUTCOME_UNKNOWN, reason=CALLER_LEFT)
 
@@ -178,11 +178,12 @@ class Carriage:
         if reply.answered:  # the break came after the answer
             reply.close()
             return Conclusion(Outcome.RESULT, reply=reply)
-        if _certainly_not_started(last):
-            self._refusal = _not_started(last)
-            return None
-        if isinstance(last, ev.StreamEnded) and last.ending is Ending.DENIED:
-            return Conclusion.failed(_denied(last), reply)
+        if reply.status is None:  # a connector that has sent a head cannot say any more that nothing was done
+            if _certainly_not_started(last):
+                self._refusal = _not_started(last)
+                return None
+            if isinstance(last, ev.StreamEnded) and last.ending is Ending.DENIED:
+                return Conclusion.failed(_denied(last), reply)
         if isinstance(last, ev.StreamEnded) and last.ending is Ending.TOO_LARGE:
             return Conclusion.failed(Error("result_too_large", "the result is larger than the limit"), reply)
         if self._repeatable and not reply.head_sent:
@@ -201,7 +202,7 @@ class Carriage:
         if reply.answered:
             reply.close()
             return Conclusion(Outcome.RESULT, reply=reply)
-        if _certainly_not_started(last):
+        if reply.status is None and _certainly_not_started(last):
             return Conclusion.failed(_not_started(last, "the deadline passed before the call was handed over"), reply)
         if self._repeatable:
             return Conclusion.failed(

@@ -11,6 +11,9 @@ from arrowslit.link.link import Link
 from arrowslit.link.pipe import CloseCode
 from arrowslit.outcome import Effect
 
+FACTS = ("software", "ceiling")
+"""What `status` repeats of a connector's own words; everything else in it is what this relay found."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
@@ -129,7 +132,7 @@ class Hub:
                     "certificate_binding": "on" if served.bound else "off",
                     "round_trip_ms": _ms(served.link.peer.round_trip),
                     "streams": served.link.streams,
-                    **served.facts,
+                    **{name: served.facts.get(name, "")[:200] for name in FACTS},
                 }
                 for served in links
             ],

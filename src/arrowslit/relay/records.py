@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arrowslit.policy.decide import Deny
+from arrowslit.policy.decide import Deny, echo
 from arrowslit.policy.limits import Bucket, take
 from arrowslit.principal import Grant, Principal
 from arrowslit.protocol.mcp import Asked
@@ -30,8 +30,8 @@ def denied(principal: Principal, grant: Grant, asked: Asked, call_id: str, verdi
     return {
         "call": call_id,
         **_who(principal, grant),
-        "method": asked.method,
-        "tool": asked.tool,
+        "method": None if asked.method is None else echo(asked.method),
+        "tool": None if asked.tool is None else echo(asked.tool),
         "code": verdict.code,
         "skipped": skipped,
     }

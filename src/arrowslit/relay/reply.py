@@ -71,9 +71,14 @@ class Reply:
                 return event
 
     def finish(self) -> None:
-        """The stream ended complete: send what was held. Afterwards `answered` says whether the answer was among it."""
+        """The stream ended complete: send what was held. Afterwards `answered` says whether the answer was among it.
+
+        An event without its blank line is no event (WHATWG HTML, 9.2.6) and goes nowhere.
+        """
         if self._held is not None:
             body = bytes(self._held)
+            if not self._is_answer(body):
+                return
             if self._filters is not None:
                 body = _filtered(body, self._filters)
             self._send_head([(OUTCOME_HEADER, "result"), ("content-length", str(len(body)))])
@@ -81,10 +86,15 @@ class Reply:
             self.answered = True
         elif self._events is None:
             self.answered = True
-        elif rest := self._events.rest():
-            self._answer.piece(rest)
         if self.answered or self._expects is None:
             self._answer.end()
+
+    def _is_answer(self, body: bytes) -> bool:
+        """Whether a whole body may be taken for the answer: a result for another id is nobody's (P5)."""
+        if self._expects is None or self.status != 200:
+            return True
+        answers = mcp.answer_id(body)
+        return answers == self._expects and type(answers) is type(self._expects)
 
     def fail(self, body: bytes) -> None:
         """Say in an answer that has begun that it went wrong: an event of its own, or a body that stays unfinished."""

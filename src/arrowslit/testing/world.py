@@ -202,7 +202,7 @@ class World:
         await asyncio.sleep(self.chance.random() * 0.02)
         wire = Wire(self.chance)
         self._wires.append(wire)
-        self._start(self._accept.serve(wire.relay_end, TUNNEL))
+        self._start(self._accept.serve(wire.relay_end, "token"))
         return Dialled(wire.connector_end, None)
 
     def cut(self) -> None:

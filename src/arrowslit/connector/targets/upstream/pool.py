@@ -17,7 +17,7 @@ CONNECT_LIMIT = 5.0  # seconds to resolve, connect and shake hands
 IDLE_LIMIT = 1.0
 """Seconds a connection is kept idle. Servers close theirs after two (gunicorn), five (uvicorn, Node) or more: with one,
 a request almost never meets a connection that is being closed, which could only be told as `Lost`."""
-CONNECTIONS = 1024  # as many as the connector serves streams: open GET streams take no place away from calls
+CONNECTIONS = 2048  # as many as the connector serves streams, calls and listeners: neither takes the other's places
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host name and port -> addresses, best first. Raises OSError where there are none."""
