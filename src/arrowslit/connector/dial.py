@@ -249,8 +249,6 @@ class Dialler:
         if welcome.certificate is not None and welcome.certificate != certificate:
             raise Error("relay_not_trusted", "the relay vouches for another TLS certificate than the one on the way")
         self._check_relay(welcome, transcript.signed_by("relay", welcome.certificate))
-        if welcome.tunnel != transcript.tunnel:
-            raise Error("relay_not_trusted", f"the relay opened another tunnel than {transcript.tunnel}")
         return welcome
 
     def _check_relay(self, welcome: hello.Welcome, transcript: bytes) -> None:

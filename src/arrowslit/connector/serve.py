@@ -126,8 +126,6 @@ class Server:
         head = exchange.request(stream.head)
         body = await _body(stream)
         if body and head.method != "POST":
-            raise NotStarted(f"{head.method} has no body")
-        if body and head.method != "POST":
             raise NotStarted(f"a {head.method} has no body")  # which nobody would have decided about
         if self._ceiling.limits:
             self._ask_ceiling(head, body, reply)
