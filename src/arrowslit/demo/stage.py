@@ -103,7 +103,9 @@ class Stage:
     def tamper(self, old: bytes, new: bytes) -> None:
         """Make a copy of the ledger in which `old` is `new` where it stands first."""
         copy = self.folder / "tampered"
-        shutil.copytree(self.folder / "relay", copy)
+        shutil.copytree(self.folder / "relay" / "ledger", copy / "ledger")
+        for name in ("ledger.head", "ledger.key"):
+            shutil.copy(self.folder / "relay" / name, copy)
         first = self.segments("tampered")[0]
         first.write_bytes(first.read_bytes().replace(old, new, 1))
 
