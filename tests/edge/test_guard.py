@@ -101,7 +101,8 @@ ELSEWHERE = (
 ).split()
 NO_NAME = [
     *b":80 localhost: localhost:65536 localhost:123456 localhost:+80 localhost:8O".split(),
-    *b"localhost/ localhost? localhost# user@localhost localhost,evil -a.tunnel.localhost a.tunnel.localhost. [::1 ::1 [localhost]".split(),
+    *b"localhost/ localhost? localhost# user@localhost localhost,evil".split(),
+    *b"-a.tunnel.localhost a.tunnel.localhost. [::1 ::1 [localhost]".split(),
     *[b"", b" ", b"local host", b"l\xc3\xb6calhost", b"localhost\x00"],
 ]
 
