@@ -532,6 +532,7 @@ async def test_callers_who_hang_up_disturb_no_other_caller_of_the_link(
             for turn in range(5):
                 canary = {"canary": f"{number}-{turn}"}
                 answer = await house.call("echo", canary)
+                assert "result" in answer.json, answer.json
                 assert answer.json["result"]["arguments"] == canary
 
         for number in range(6):

@@ -174,7 +174,8 @@ async def in_process(folder: Path, *, connected: bool = True) -> AsyncIterator[H
 
 
 def _listening(relay: build.Relay) -> AbstractAsyncContextManager[Front]:
-    return listening(relay.gate.mcp, relay.gate.admit, relay.app, rules=relay.gate.rules)
+    gate = relay.gate
+    return listening(gate.mcp, gate.admit, relay.app, authenticate=gate.authenticate, rules=gate.rules)
 
 
 @asynccontextmanager

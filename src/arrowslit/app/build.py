@@ -33,7 +33,7 @@ from arrowslit.connector.targets.target import Target
 from arrowslit.connector.targets.upstream.address import read_endpoint, read_place
 from arrowslit.credential import CredentialKind, RootKey, kind_of
 from arrowslit.edge import guard
-from arrowslit.edge.auth import WrongCredentials
+from arrowslit.edge.auth import WrongCredentials, authenticate
 from arrowslit.edge.door import Gate, Upgrade
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
@@ -100,14 +100,21 @@ async def relay(
             clock=clock,
             random=random,
         )
-        endpoint = Endpoint(await stack.enter_async_context(calls), store.grants, wrong, store.keys.live, clock)
+        endpoint = Endpoint(await stack.enter_async_context(calls), store.keys.live, clock)
         stack.callback(hub.close)
         stack.callback(tasks.create_task(endpoint.watch_expiry()).cancel)
         store.on_change(lambda change: _obey(change, store, hub, endpoint))
         accept = Accept(hub, store.tunnels, identity, clock, random)
         yield Relay(
             app=Starlette(routes=[*_health(hub), *_v1(config, store, wrong, hub, identity, clock, random)]),
-            gate=Gate(endpoint.serve, _admission(accept, wrong, tasks), _rules(config)),
+            gate=Gate(
+                authenticate=lambda headers, query, address: authenticate(
+                    headers, store.grants, wrong, query=query, address=address
+                ),
+                mcp=endpoint.serve,
+                admit=_admission(accept, wrong, tasks),
+                rules=_rules(config),
+            ),
             hub=hub,
             endpoint=endpoint,
             fingerprint=_digest(identity),

@@ -30,6 +30,7 @@ from arrowslit.edge.auth import refuse_credential_in_url
 from arrowslit.edge.problem import Problem, as_error, mcp_problem, v1_problem
 from arrowslit.edge.request import McpRequest
 from arrowslit.errors import Error
+from arrowslit.principal import Principal
 from arrowslit.tunnel import Headers
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,9 @@ Upgrade = Callable[[asyncio.Transport, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What is behind the door: the MCP endpoint, and who admits connectors (raises Error, or returns what takes
-    over).
-    """
+    """What is behind the door. `authenticate` (headers, query, address) and `admit` (headers, address) raise Error."""
 
+    authenticate: Callable[[Headers, str, str], Principal]
     mcp: Callable[[McpRequest], Coroutine[Any, Any, None]]
     admit: Callable[[Headers, str], Upgrade]
     rules: guard.Rules
@@ -211,7 +211,8 @@ class Door(HttpToolsProtocol):
         if self._body_bytes > self._body_limit:
             raise _body_too_large(self._body_limit)
         if isinstance(self.cycle, McpRequest):
-            self.cycle.body += body
+            if self.cycle.refusal is None:
+                self.cycle.body += body
         else:
             super().on_body(body)
 
@@ -232,12 +233,23 @@ class Door(HttpToolsProtocol):
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
         request = McpRequest(self, method, self.url, self.headers, keep_alive, version == "1.0")
         request.waiting_for_100_continue = self.expect_100_continue
+        self._identify(request)
         before = self.cycle
         self.cycle = request
         if before is None or before.response_complete:
             self._start_asgi_task(request, self.app)
         else:
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
+
+    def _identify(self, request: McpRequest) -> None:
+        """Who sends this is known before its body is read: of nobody's body nothing is kept, and little is read."""
+        try:
+            request.principal = self._gate.authenticate(request.headers, request.query, request.client)
+        except Error as error:
+            request.refusal = error
+            self._body_limit = OTHER_BODY
+            if int(guard.field(self.headers, b"content-length") or 0) > OTHER_BODY:
+                raise
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's word for: it is this request's turn."""

@@ -10,6 +10,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from arrowslit.edge import guard
 from arrowslit.edge.problem import Problem
+from arrowslit.errors import Error
+from arrowslit.principal import Principal
 from arrowslit.tunnel import Headers
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class McpRequest:
         self.query = query.decode("latin-1")
         self.headers: Headers = [(name.decode("latin-1"), value.strip().decode("latin-1")) for name, value in headers]
         self.client = door.address(headers)
+        self.principal: Principal | None = None  # one of these two is set by the door
+        self.refusal: Error | None = None
         self.body = bytearray()
         self.more_body = True
         self.waiting_for_100_continue = False
@@ -56,6 +60,12 @@ class McpRequest:
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._flush_due = False
+
+    def caller(self) -> Principal:
+        """Who sends this. Raises the Error of whoever is nobody."""
+        if self.principal is None:
+            raise self.refusal or Error("unauthenticated", "nobody was asked who this is")
+        return self.principal
 
     # ------------------------------------------------------------ Answer
 

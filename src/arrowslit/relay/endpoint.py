@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from arrowslit.clock import Clock
-from arrowslit.edge.auth import WrongCredentials, authenticate
 from arrowslit.edge.problem import mcp_problem
 from arrowslit.edge.request import McpRequest
 from arrowslit.errors import Error
-from arrowslit.principal import Grants, Principal
+from arrowslit.principal import Principal
 from arrowslit.tunnel import Calls, Exchange
 
 STREAMS = 256  # GET streams of one principal
@@ -23,12 +22,8 @@ _PATH = re.compile(r"/mcp/(?P<agent>[A-Za-z0-9_.-]{1,128})/(?P<server>[A-Za-z0-9
 class Endpoint:
     """Serves requests at `/mcp/`, and cuts those whose key stops being good for anything."""
 
-    def __init__(
-        self, calls: Calls, grants: Grants, wrong: WrongCredentials, live: Callable[[str], bool], clock: Clock
-    ) -> None:
+    def __init__(self, calls: Calls, live: Callable[[str], bool], clock: Clock) -> None:
         self._calls = calls
-        self._grants = grants
-        self._wrong = wrong
         self._live = live
         self._clock = clock
         self._running: dict[str, set[McpRequest]] = {}
@@ -38,9 +33,9 @@ class Endpoint:
     async def serve(self, request: McpRequest) -> None:
         """Answer one request, whatever it is."""
         try:
-            principal = authenticate(
-                request.headers, self._grants, self._wrong, query=request.query, address=request.client
-            )
+            principal = request.caller()
+            if not self._live(principal.id):
+                raise _revoked()  # while the body came
             await self._call(principal, request)
         except Error as error:
             problem = mcp_problem(error)
@@ -80,8 +75,7 @@ class Endpoint:
     def cut(self, principal_id: str) -> None:
         """A key was revoked: end everything that runs with it (P11)."""
         for request in list(self._running.get(principal_id, ())):
-            hint = "use another key; what became of a call that was under way is in the ledger"
-            request.problem(mcp_problem(Error("unauthenticated", "this key is no longer good", hint=hint)))
+            request.problem(mcp_problem(_revoked()))
             _cancel(request)
 
     def end_streams(self) -> None:
@@ -105,3 +99,11 @@ def _cancel(request: McpRequest) -> None:
     """Stop working on a request; what had to be said has been said."""
     if request.task is not None:
         request.task.cancel()
+
+
+def _revoked() -> Error:
+    return Error(
+        "unauthenticated",
+        "this key is no longer good",
+        hint="use another key; what became of a call that was under way is in the ledger",
+    )
