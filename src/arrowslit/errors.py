@@ -131,11 +131,41 @@ CODES: Mapping[str, Code] = MappingProxyType(
 )
 
 
+HINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "parse_error": "send one JSON value (RFC 8259) in UTF-8",
+        "encoding_invalid": "send UTF-8 without a byte order mark, lone surrogates or NUL",
+        "duplicate_key": "name each member of an object once",
+        "number_out_of_range": "keep integers within 64 bits and floats finite; send others as strings",
+        "depth_exceeded": "nest less: 32 levels are enough for every message of MCP",
+        "string_too_long": "a string has at most 1 MiB",
+        "batch_not_supported": "send each message in a request of its own",
+        "unknown_member": "use the members that JSON-RPC 2.0 and MCP define, spelled as they are",
+        "invalid_request": "see JSON-RPC 2.0, section 4, and the MCP specification",
+        "id_invalid": "an id is a string or an integer within 2^53",
+        "id_required": "give the request an id",
+        "unexpected_response": "answer a server's question in the session in which it asked",
+        "arguments_invalid": "tools/list shows what each tool takes",
+        "deadline_invalid": "a deadline is a whole number of milliseconds, at most one hour",
+        "header_mismatch": "let the Mcp-* headers repeat what the body says, or leave them out",
+        "header_ambiguous": "send each header once",
+        "header_too_large": "send fewer or shorter headers",
+        "payload_too_large": "send less in one request",
+        "method_not_supported": "see the header Allow for the methods of this path",
+        "validation_error": "see the message for what is expected there",
+        "not_found": "see docs/architecture.md for the paths of a relay",
+        "result_too_large": "ask the server for less at once: a page, or fewer columns",
+    }
+)
+"""The next step for codes whose message differs from case to case and whose hint does not."""
+
+
 class Error(Exception):
     """An expected failure, said in full.
 
     `code` is a key of CODES (anything else is a defect and raises KeyError at once), `message` one sentence for a
-    person, `hint` the next step. `details` are further facts for programs, safe to show to the caller.
+    person, `hint` the next step (without one, that of HINTS). `details` are further facts for programs, safe to show to
+    the caller.
     """
 
     def __init__(self, code: str, message: str, *, hint: str | None = None, **details: object) -> None:
@@ -143,7 +173,7 @@ class Error(Exception):
         self.code = code
         self.row = CODES[code]
         self.message = message
-        self.hint = hint
+        self.hint = hint or HINTS.get(code)
         self.details = details
 
     def __str__(self) -> str:

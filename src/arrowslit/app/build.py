@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from arrowslit import __version__
@@ -35,6 +35,7 @@ from arrowslit.credential import CredentialKind, RootKey, kind_of
 from arrowslit.edge import guard
 from arrowslit.edge.auth import WrongCredentials, authenticate
 from arrowslit.edge.door import Gate, Upgrade
+from arrowslit.edge.problem import v1_problem
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
 from arrowslit.ledger.disk import FileDisk
@@ -106,7 +107,10 @@ async def relay(
         store.on_change(lambda change: _obey(change, store, hub, endpoint))
         accept = Accept(hub, store.tunnels, identity, clock, random)
         yield Relay(
-            app=Starlette(routes=[*_health(hub), *_v1(config, store, wrong, hub, identity, clock, random)]),
+            app=Starlette(
+                routes=[*_health(hub), *_v1(config, store, wrong, hub, identity, clock, random)],
+                exception_handlers={404: _nothing_there, 405: _no_such_method},
+            ),
             gate=Gate(
                 authenticate=lambda headers, query, address: authenticate(
                     headers, store.grants, wrong, query=query, address=address
@@ -207,6 +211,20 @@ def _health(hub: Hub) -> list[Route]:
         return JSONResponse({"status": "ok", "streams": hub.streams})
 
     return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+async def _nothing_there(_: Request, __: Exception) -> Response:
+    return _problem(Error("not_found", "there is nothing at this path"))
+
+
+async def _no_such_method(_: Request, refused: Exception) -> Response:
+    allow = getattr(refused, "headers", None) or {}
+    return _problem(Error("method_not_supported", "this path has no such method"), **allow)
+
+
+def _problem(error: Error, **headers: str) -> Response:
+    said = v1_problem(error)
+    return Response(said.body, said.status, dict(said.headers) | headers)
 
 
 async def _admin_key(store: Store, folder: Path) -> Path:

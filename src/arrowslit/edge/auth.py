@@ -74,7 +74,7 @@ def authenticate(
 def refuse_credential_in_url(query: str) -> None:
     """Raise Error `credential_in_url` if the query string seems to hold one: URLs end up in logs and histories."""
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if _IN_URL.fullmatch(name) or kind_of(value) is not None:
+        if _IN_URL.fullmatch(name) or kind_of(name) or kind_of(value):
             raise Error(
                 "credential_in_url",
                 "a credential does not belong into a URL",

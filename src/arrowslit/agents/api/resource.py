@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -51,6 +51,8 @@ class _Resource:
             body = msgspec.json.encode(await self._answer(Request(scope, receive)))
             headers = {"request-id": request_id, "cache-control": "no-store", "content-type": "application/json"}
             response = Response(body, 200, headers)
+        except ClientDisconnect:
+            return  # there is nobody to answer any more
         except Exception as failure:
             error = as_error(failure)
             if error is not failure:
