@@ -111,7 +111,7 @@ def _run(told: config.RelayConfig, *, as_json: bool) -> None:
             "relay": None if far is None else str(far),
             "fingerprint": relay.fingerprint,
             "state": str(told.state),
-            "admin_key": str(relay.admin_key_path),
+            "admin_key": str(relay.admin_key_path.absolute()),
             "version": __version__,
         }
         speak.answer(data, _welcome(data, told, str(near)), as_json=as_json)

@@ -39,6 +39,8 @@ class Endpoint:
             await self._call(principal, request)
         except Error as error:
             problem = mcp_problem(error)
+            if request.method != "POST":  # nobody waits for a JSON-RPC answer, so the status has to say it
+                problem = problem._replace(status=error.row.v1)
             if error.code == "method_not_supported":  # RFC 9110, 15.5.6
                 problem = problem._replace(headers=[*problem.headers, ("allow", "DELETE, GET, POST")])
             request.problem(problem)
