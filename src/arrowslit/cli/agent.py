@@ -179,10 +179,9 @@ def _ruled(rules: Sequence[JSON], names: Sequence[str], *, enabled: bool) -> lis
 def _shown(agent: JSON) -> Iterator[str]:
     archived = ", archived" if agent["archived_at"] else ""
     yield f"{speak.plain(agent['name'])} ({agent['id']}), version {agent['version']}{archived}"
-    urls = {each["name"]: each["url"] for each in agent["mcp_servers"]}
     for toolset in agent["tools"]:
         name = toolset["mcp_server_name"]
-        yield f"  server {speak.plain(name)}  {speak.plain(urls[name])}"
+        yield f"  server {speak.plain(name)}  at /mcp/{agent['id']}/{speak.plain(name)}"
         rules = [rule for rule in toolset["configs"] if rule["enabled"]]
         yield from (f"    {speak.plain(rule['name'])}{_effect(rule)}" for rule in rules)
         if not rules and not toolset.get("allow_everything"):
