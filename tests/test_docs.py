@@ -50,9 +50,11 @@ def shown(page: str) -> str:
 
 
 def test_the_loop_by_hand_prints_what_the_page_shows(clone: Path) -> None:
-    assert play(shown("docs/by-hand.md"), clone, environment()) > 50
+    before = sorted(clone.iterdir())
 
-    assert not (clone / "by-hand").exists()  # its last command
+    assert play(shown("docs/by-hand.md"), clone, environment(TMPDIR=str(clone))) > 50
+
+    assert sorted(clone.iterdir()) == before  # its last command removes what it has made
 
 
 def test_the_readme_prints_what_it_shows(clone: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import tempfile
 import textwrap
 import time
+from pathlib import Path
 
 import click
 
@@ -93,11 +96,11 @@ class Terminal:
         if not ok:
             self._say(f"What relay and connector said is in {stage.folder}: relay.log, connector.log.")
             return
-        state = stage.folder / "relay"
         self._say("\nNext:")
-        self._say("  arrowslit demo --keep      leave it running, and ask it yourself")
-        self._say("  docs/by-hand.md            build the same loop, command by command")
-        self._say(f"  arrowslit ledger verify --state {state}")
+        self._say(f"  {_program()} demo --keep    leave it running, and ask it yourself")
+        self._say("  docs/by-hand.md    build the same loop, command by command")
+        if Path(tempfile.gettempdir()) not in stage.folder.parents:  # it will still be there
+            self._say(f"  {_program()} ledger verify --state {stage.folder / 'relay'}")
 
     def keep(self, stage: Stage) -> None:
         """What can be tried now."""
@@ -128,10 +131,16 @@ def _to_try(stage: Stage) -> list[str]:
         "It runs. In another terminal:",
         f"  export ARROWSLIT_RELAY={stage.address}",
         f"  export ARROWSLIT_API_KEY={stage.keys['acme']}",
-        f"  arrowslit tools {AGENT} {TUNNEL}",
-        f"  arrowslit call {AGENT} {TUNNEL} check_stock sku=BOLT8",
+        f"  {_program()} tools {AGENT} {TUNNEL}",
+        f"  {_program()} call {AGENT} {TUNNEL} check_stock sku=BOLT8",
         "Ctrl-C here stops everything.",
     ]
+
+
+def _program() -> str:
+    """What to type for `arrowslit` here: after `make demo` in a clone it is on nobody's PATH."""
+    called = sys.argv[0]
+    return called if shutil.which("arrowslit") is None and Path(called).name == "arrowslit" else "arrowslit"
 
 
 def _duration(seconds: float) -> str:
