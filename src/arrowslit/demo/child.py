@@ -31,7 +31,7 @@ class Child:
 
     def __init__(self, words: Sequence[str], log: Path, variables: Mapping[str, str] | None = None) -> None:
         ours = {name: value for name, value in config.environment().items() if not name.startswith(_OURS)}
-        self._command = (sys.executable, "-m", "arrowslit", *words)
+        self._command = (sys.executable, "-P", "-m", "arrowslit", *words)  # -P: nothing is imported from where we are
         self._log = log
         self._environment = {**ours, **(variables or {})}
         self._process: Process | None = None
@@ -96,5 +96,5 @@ class Child:
 
     def _failed(self) -> Error:
         words = "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-        command = " ".join(("arrowslit", *self._command[3:5]))
+        command = " ".join(self._command[3:6])
         return Error("demo_failed", f"`{command} …` did not start; its last words:\n{words}", hint=f"read {self._log}")

@@ -22,7 +22,6 @@ from arrowslit.record import Ledger
 from arrowslit.relay import records
 from arrowslit.relay.admission import Admission
 from arrowslit.relay.carriage import Carriage, Conclusion, Ticket
-from arrowslit.relay.hints import HINTS
 from arrowslit.relay.hub import Hub
 from arrowslit.relay.pending import Key, Pending
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
@@ -269,7 +268,7 @@ def _peek(exchange: Exchange) -> mcp.Asked:
     try:
         return mcp.peek(jsonrpc.read(exchange.body), exchange.headers)
     except jsonrpc.Refused as refused:
-        raise Error(refused.code, refused.message, hint=HINTS.get(refused.code), jsonrpc_id=refused.id) from refused
+        raise Error(refused.code, refused.message, jsonrpc_id=refused.id) from refused
 
 
 def _forwarded(exchange: Exchange, session: Session | None) -> list[tuple[str, str]]:
