@@ -41,15 +41,7 @@ class Child:
 
         Raises Error `demo_failed`, with the end of its log, if there is none.
         """
-        with self._log.open("ab") as log:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *bound(os.geteuid(), os.getegid(), *self._command, *more),
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._process = process = await self._spawn(*more)
         assert process.stdout is not None
         line = b""
         with suppress(TimeoutError):
@@ -79,20 +71,24 @@ class Child:
             await self._process.wait()
 
     async def run(self) -> tuple[int, str]:
-        """Run it to its end: exit status, and what it printed."""
-        process = await asyncio.create_subprocess_exec(
-            *bound(os.geteuid(), os.getegid(), *self._command),
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        """Run it to its end: exit status, and what it printed on stdout."""
+        process = await self._spawn()
         try:
             said, _ = await process.communicate()
         finally:
             await stop(process)
         return process.returncode or 0, said.decode()
+
+    async def _spawn(self, *more: str) -> Process:
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *bound(os.geteuid(), os.getegid(), *self._command, *more),
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _failed(self) -> Error:
         words = "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
