@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import pytest
 from arrowslit.demo import inventory_mcp
 from arrowslit.demo.postgres import SUPERUSER, Postgres
 from arrowslit.demo.schema import DATABASE
+from tests.e2e import plain
 from tests.e2e.appending import LONG, Appending, appending
 from tests.e2e.door import MODERN, until
 from tests.e2e.stage import served
@@ -58,11 +60,22 @@ async def has_result(asking: object) -> bool:
     return bool(said.outcome == "result")
 
 
-async def test_what_a_killed_connector_ran_does_not_outlive_it(relay: Relay, tmp_path: Path) -> None:
-    with appending(relay, "stdio", tmp_path) as scene:
-        server = scene.server
-        scene.stage.connector.kill()
-        await until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, "its server ended too")
+async def test_what_a_killed_connector_ran_does_not_outlive_it(relay: Relay) -> None:
+    server = shlex.join(plain.command("stdio"))
+    stubborn = shlex.join(["sh", "-c", f"{server}; sleep 60"])  # it goes on when its input ends
+    with served(relay, f"stdio:{stubborn}", ["look"]) as stage:
+        ran = psutil.Process(stage.connector.pid).children(recursive=True)
+        assert any(each.cmdline()[:2] == ["sh", "-c"] for each in ran)
+        stage.connector.kill()
+        await until(lambda: not any(lives(each) for each in ran), "nothing of it runs")
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; one that nobody has collected yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @asynccontextmanager
