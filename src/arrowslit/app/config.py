@@ -232,7 +232,8 @@ def api_key(state: Path, relay: RelayAddress) -> str | None:
         return path.read_text().strip() or None
     except FileNotFoundError:
         if named:
-            raise Error("usage", f"ARROWSLIT_API_KEY_FILE names {path}, which is not there") from None
+            missing = f"ARROWSLIT_API_KEY_FILE names {path}, which is not there"
+            raise Error("usage", missing, hint="name the file that holds the key, or unset the variable") from None
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise Error("state_unusable", f"the key in {path} cannot be read: {error}") from error

@@ -185,8 +185,8 @@ def _status(found: dict[str, Any]) -> Iterator[str]:
     yield f"  token          generation {found['token']['generation']}, {_token(found['token'])}"
     for each in found["connectors"]:
         yield f"  connector      {speak.plain(each['connector'])}, since {each['connected_since']}"
-        yield f"    key {each['key_fingerprint']}, certificate binding {each['certificate_binding']}, "
-        yield f"    round trip {each['round_trip_ms']} ms, {speak.several(each['streams'], 'stream')}, "
+        yield f"    key {each['key_fingerprint']}, certificate binding {each['certificate_binding']}"
+        yield f"    round trip {each['round_trip_ms']} ms, {speak.several(each['streams'], 'stream')}"
         yield f"    ceiling {speak.plain(str(each.get('ceiling', 'unknown')))}, {speak.plain(each.get('software', ''))}"
     yield from (f"warning: {speak.plain(text)}" for text in _warnings(found))
 
