@@ -15,6 +15,8 @@ from tests.harness import Relay, arrowslit
 
 pytestmark = pytest.mark.promise("P12")
 
+CALLERS = 16
+
 
 @pytest.mark.promise("P2")
 @pytest.mark.parametrize("sync", ["soon", "always"])
@@ -23,7 +25,7 @@ async def test_what_was_executed_when_the_relay_is_killed_is_on_record(sync: str
     target = plain.over_stdio(log=log.path, delay=200)
     with Relay(tmp_path / "relay", "--ledger-sync", sync) as relay, served(relay, target, ["change"]) as stage:
         async with asyncio.TaskGroup() as group:
-            callers = [group.create_task(calls_until_killed(stage)) for _ in range(16)]
+            callers = [group.create_task(calls_until_killed(stage)) for _ in range(CALLERS)]
             await until(lambda: len(log.calls) > 150, "calls run", seconds=20)
             relay.kill()
         told = sum(caller.result() for caller in callers)
@@ -35,7 +37,8 @@ async def test_what_was_executed_when_the_relay_is_killed_is_on_record(sync: str
         assert executed <= asked
         outcomes = stage.outcomes_now("change")
         assert None not in outcomes
-        assert outcomes.count("result") >= told
+        # an outcome is written as soon as the answer has left: of each caller's last one the kill may have come between
+        assert outcomes.count("result") >= told - CALLERS
         assert outcomes.count("outcome_unknown") > 0
         assert invoke("ledger", "verify", "--state", str(relay.state), "--json").ok().json["ok"] is True
 
