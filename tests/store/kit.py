@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+from arrowslit.agent import Definition, Permission, ToolRule, Toolset
 from arrowslit.credential import RootKey
 from arrowslit.outcome import Effect
-from arrowslit.session import Definition, Permission, ToolRule, Toolset
 from arrowslit.store.open import Store
 from arrowslit.tunnel import Server
 

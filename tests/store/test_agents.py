@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from arrowslit.agent import Definition
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
 from arrowslit.principal import AgentChanged, Change, Principal, Scope, Tenant
-from arrowslit.session import Definition
 from arrowslit.store.open import Store
 from tests.store.kit import ManualClock, definition, opened
 

@@ -11,11 +11,11 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from arrowslit.agent import Agent, Definition
 from arrowslit.clock import Clock
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes, new_id
 from arrowslit.principal import AgentChanged, Change
-from arrowslit.session import Agent, Definition
 from arrowslit.store.database import Database
 from arrowslit.store.snapshot import Snapshot
 from arrowslit.store.tables import agent_versions, agents

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from arrowslit.agent import Agent
 from arrowslit.clock import Clock
 from arrowslit.credential import CredentialKind, Hasher, kind_of
 from arrowslit.errors import Error
 from arrowslit.principal import ApiKey, Grant, Principal
-from arrowslit.session import Agent
 from arrowslit.store.token import StoredTunnel
 from arrowslit.tunnel import Registration, Tunnel
 

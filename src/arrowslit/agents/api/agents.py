@@ -10,13 +10,13 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.routing import Route
 
+from arrowslit.agent import Agent, AgentAdmin, Definition
 from arrowslit.agents.api.reading import Position, check_label, flag, moment, page, read_body, whole_number
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.schema import AgentBody, AgentUpdateBody, ModelBody, Nothing
 from arrowslit.agents.api.toolsets import Reader, show_server, show_toolset
 from arrowslit.clock import rfc3339
 from arrowslit.errors import Error
-from arrowslit.session import Agent, AgentAdmin, Definition
 
 T = TypeVar("T")
 

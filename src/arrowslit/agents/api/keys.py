@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.routing import Route
 
+from arrowslit.agent import AgentAdmin
 from arrowslit.agents.api.reading import Position, check_label, flag, page, read_body
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.schema import KeyBody, Nothing
 from arrowslit.clock import Clock, rfc3339
 from arrowslit.errors import Error
 from arrowslit.principal import ApiKey, KeyAdmin, Scope, check_tenant
-from arrowslit.session import AgentAdmin
 from arrowslit.tunnel import Registration
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
+from arrowslit.agent import AgentAdmin
 from arrowslit.agents.api.agents import AgentsApi
 from arrowslit.agents.api.keys import KeysApi
 from arrowslit.agents.api.relay import RelayApi
@@ -14,7 +15,6 @@ from arrowslit.clock import Clock
 from arrowslit.edge.auth import WrongCredentials
 from arrowslit.ids import RandomBytes
 from arrowslit.principal import Grants, KeyAdmin
-from arrowslit.session import AgentAdmin
 from arrowslit.tunnel import Links, TunnelAdmin
 
 

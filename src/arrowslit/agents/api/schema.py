@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from arrowslit.agent import Permission
 from arrowslit.outcome import Effect
 from arrowslit.principal import Scope
-from arrowslit.session import Permission
 from arrowslit.tunnel import KeyBinding
 
 Label = Annotated[str, Meta(min_length=1, max_length=255)]

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from msgspec import UNSET
 
 from arrowslit import ids
+from arrowslit.agent import Permission, ToolRule, Toolset
 from arrowslit.agents.api.reading import to_shape
 from arrowslit.agents.api.schema import AgentBody, ListedTool, PolicyBody, ToolsetBody, TunnelServer, UrlServer
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
 from arrowslit.principal import check_tool
-from arrowslit.session import Permission, ToolRule, Toolset
 from arrowslit.tunnel import Server, Tunnel, TunnelAdmin
 
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")  # safe in a path and in a log
