@@ -45,9 +45,63 @@ class Toolset:
     deadline: float | None = None
 
 
+SANDBOX_TOOLS = ("bash", "read", "write", "edit", "glob", "grep")
+"""The tools of `agent_toolset_20260401` that a sandbox worker runs. Those that fetch from the web are never enabled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """The sandbox's tools (`agent_toolset_20260401`). Officially all are enabled, and none asks, where nobody says."""
+
+    enabled: bool = True
+    permission: Permission = Permission.ALWAYS_ALLOW
+    rules: tuple[ToolRule, ...] = ()
+
+    def tools(self) -> Mapping[str, Permission]:
+        """The enabled ones and whether each asks, in the order of SANDBOX_TOOLS."""
+        said = {rule.name: rule for rule in self.rules}
+        default = ToolRule("", self.enabled, self.permission)
+        found = {name: said.get(name, default) for name in SANDBOX_TOOLS}
+        return {name: rule.permission for name, rule in found.items() if rule.enabled}
+
+
+@dataclass(frozen=True, slots=True)
+class CustomTool:
+    """A tool that the application runs itself. `input_schema` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    input_schema: Mapping[str, object]
+
+
+class OnUnknown(StrEnum):
+    """What follows when nobody knows what became of a tool call: the platform says so, or the model is told."""
+
+    STOP = "stop"
+    TELL = "tell"
+
+
+CANNOT_CONFIRM = "I can't confirm that right now: {tool} on {server} could not be reached."
+"""What an agent says by default instead of guessing. `{server}` and `{tool}` are filled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnLimits:
+    """Where a turn ends at the latest. `seconds` is from the message that began it, tokens are the model's output."""
+
+    model_requests: int = 50
+    tool_calls: int = 200
+    output_tokens: int = 200_000
+    seconds: float = 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a version of an agent says. `model` is `{"id": …}` with `speed`, `effort`, `inference_geo` where given."""
+    """What a version of an agent says. `model` is `{"id": …}` with `speed`, `effort`, `inference_geo` where given.
+
+    `default_environment` is the id of the environment of a session that names none. `cannot_confirm` is the sentence
+    that ends a turn with `on_unknown` "stop".
+    """
 
     name: str
     model: Mapping[str, object]
@@ -55,6 +109,12 @@ class Definition:
     system: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     toolsets: tuple[Toolset, ...] = ()
+    builtin: Builtin | None = None
+    custom: tuple[CustomTool, ...] = ()
+    on_unknown: OnUnknown = OnUnknown.STOP
+    cannot_confirm: str = CANNOT_CONFIRM
+    default_environment: str | None = None
+    limits: TurnLimits = TurnLimits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ class CredentialKind(StrEnum):
     API_KEY = "sk"
     TUNNEL_TOKEN = "tun"
     REGISTRATION_TOKEN = "reg"
+    ENVIRONMENT_KEY = "env"
+    SESSIONS_TOKEN = "wrk"
 
 
 def encode(kind: CredentialKind, secret: bytes) -> str:
