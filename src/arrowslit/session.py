@@ -170,9 +170,7 @@ class Sessions(Protocol):
         ...
 
     async def append(self, batch: Batch) -> None:
-        """Append. Raises Conflict if `after` is not the session's `last_seq`, LeaseLost if `lease` is not the newest any
-        more.
-        """
+        """Append. Raises Conflict if `after` is not the session's `last_seq`, LeaseLost if `lease` is an older one."""
         ...
 
     async def delete(self, session_id: str) -> None:
