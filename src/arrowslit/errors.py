@@ -89,6 +89,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "credential_in_url": _refused(INVALID_REQUEST, 400),
         "forbidden": _refused(INVALID_REQUEST, 403),
         "rate_limited": _refused(INVALID_REQUEST, 429, retryable=True),
+        "idp_unavailable": _refused(INVALID_REQUEST, 503, retryable=True),
         # things that are named
         "agent_not_found": _refused(INVALID_REQUEST, 404),
         "server_not_found": _refused(INVALID_REQUEST, 404),
@@ -134,6 +135,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "state_unusable": _refused(INVALID_REQUEST, 500),
         "certificate_unusable": _refused(INVALID_REQUEST, 500),
         "ceiling_invalid": _refused(INVALID_REQUEST, 400),
+        "oidc_invalid": _refused(INVALID_REQUEST, 400),
         "target_invalid": _refused(INVALID_REQUEST, 400),
         "target_failed": _refused(INVALID_REQUEST, 502),
         "ledger_broken": _refused(INVALID_REQUEST, 500),

@@ -1,4 +1,4 @@
-"""Who is calling, and what was granted: Tenant, Principal, Grant, ApiKey; the ports Grants, KeyAdmin and Changes."""
+"""Who is calling, and what was granted: Tenant, Principal, Grant, ApiKey; the ports of who looks these up or changes them."""
 
 from __future__ import annotations
 
@@ -26,24 +26,36 @@ class Scope(StrEnum):
 
     ADMIN = "admin"  # everything under /v1, and any agent
     INVOKE = "invoke"  # the agents that the key names
+    CONFIRM = "confirm"  # answers for a person whether a tool may run, in sessions of the key's tenant
+    MINT = "mint"  # makes short-lived keys that may do no more than this one
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated caller. Made by `edge/auth.py` alone; there is no anonymous one.
 
-    `id` is the key's id, `tenant` comes from the key and from nowhere else, `agents` are ids of the agents it may
-    invoke.
+    `id` is the key's id (`key_…`), or stands for one subject of one issuer in one tenant (`jwt_…`). `tenant` comes from
+    the key or the token's claim and from nowhere else, `agents` are ids of the agents it may invoke. At `expires_at`
+    (Unix seconds, None for never) it ends, with whatever it has open.
     """
 
     id: str
     tenant: Tenant | None
     scopes: frozenset[Scope]
     agents: frozenset[str] = frozenset()
+    expires_at: float | None = None
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it carries that scope. `admin` stands for every one."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def may_invoke(self, agent_id: str) -> bool:
         """Stage one of authorization: may this caller invoke that agent?"""
         return Scope.ADMIN in self.scopes or (Scope.INVOKE in self.scopes and agent_id in self.agents)
+
+    def expired(self, now: float) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and now >= self.expires_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,17 @@ class Grant:
     def effect(self, tool: str) -> Effect:
         """The declared effect of a tool, `write` when nobody declared one."""
         return self.effects.get(tool, Effect.WRITE)
+
+
+class Credentials(Protocol):
+    """Where a credential becomes somebody: in memory, without waiting."""
+
+    def principal(self, credential: str) -> Principal | None:
+        """Who holds this credential now, None for one that stands for nobody.
+
+        Raises Error `idp_unavailable` where that cannot be known at the moment.
+        """
+        ...
 
 
 class Grants(Protocol):
