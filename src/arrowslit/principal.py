@@ -1,4 +1,4 @@
-"""Who is calling, and what was granted: Tenant, Principal, Grant, ApiKey; the ports of who looks these up or changes them."""
+"""Who is calling, and what was granted: Tenant, Principal, Grant, ApiKey, and the ports to look up and change them."""
 
 from __future__ import annotations
 
