@@ -121,11 +121,16 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One HTTP request at the MCP door, already bounded in size: method in upper case, header names in lower case."""
+    """One HTTP request at the MCP door, already bounded in size: method in upper case, header names in lower case.
+
+    `call_id` is set by callers inside this process only, who have to know the id of a call before it leaves; each is
+    used once. What comes over a network is given its id by the relay.
+    """
 
     method: str
     headers: Headers
     body: bytes
+    call_id: str | None = None
 
 
 class Tunnels(Protocol):

@@ -104,7 +104,7 @@ class Calls:
         session = self._session(caller, exchange, asked)
         verdict = decide(caller.grant, caller.tunnel, caller.principal.tenant, asked)
         if isinstance(verdict, Deny):
-            await self._deny(caller, asked, verdict, answer)
+            await self._deny(caller, exchange, asked, verdict, answer)
             return
         await self._admission.enter(caller.principal.tenant, caller.tunnel.id)
         try:
@@ -139,7 +139,7 @@ class Calls:
 
     def _ticket(self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None) -> Ticket:
         """What will be forwarded: the message that was authorised, written anew, with facts that only we write."""
-        call_id = new_id("call", self._random)
+        call_id = self._call_id(exchange)
         facts = {CALL_ID: call_id}
         if caller.principal.tenant is not None:
             facts[TENANT] = caller.principal.tenant
@@ -161,6 +161,9 @@ class Calls:
             filters=partial(may_see, grant) if asked.method == "tools/list" else None,
         )
 
+    def _call_id(self, exchange: Exchange) -> str:
+        return exchange.call_id or new_id("call", self._random)
+
     # ------------------------------------------------------------ streams and the end of sessions
 
     async def _session_exchange(self, caller: Caller, exchange: Exchange, answer: Answer) -> None:
@@ -176,7 +179,7 @@ class Calls:
             raise Error(refused.code, refused.message) from refused
         session = self._session(caller, exchange, None)
         ticket = Ticket(
-            call_id=new_id("call", self._random),
+            call_id=self._call_id(exchange),
             tunnel_id=caller.tunnel.id,
             method=exchange.method,
             headers=_forwarded(exchange, session),
@@ -210,9 +213,9 @@ class Calls:
 
     # ------------------------------------------------------------ endings
 
-    async def _deny(self, caller: Caller, asked: mcp.Asked, verdict: Deny, answer: Answer) -> None:
+    async def _deny(self, caller: Caller, exchange: Exchange, asked: mcp.Asked, verdict: Deny, answer: Answer) -> None:
         error = Error(verdict.code, verdict.message, hint=verdict.hint)
-        call_id = new_id("call", self._random)
+        call_id = self._call_id(exchange)
         if self._denials.worth_recording(caller.principal.id, self._clock.monotonic()):
             skipped = self._denials.skipped(caller.principal.id)
             fields = records.denied(caller.principal, caller.grant, asked, call_id, verdict, skipped)
