@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import programs
 import pytest
 from speaker import Speaker
+
+from arrowslit.app import config
 
 pytest_plugins = ["tests.fixtures_postgres"]  # one PostgreSQL for everybody
 
@@ -44,3 +47,10 @@ def stock_v1() -> Iterator[str]:
     """The URL of `servers/stock_v1.py`, a server on the MCP SDK 1.30; it keeps nothing between calls."""
     with programs.over_http("stock_v1") as url:
         yield url
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The default state folder, elsewhere than where a real relay of this machine keeps its own."""
+    monkeypatch.setattr(config, "default_state", lambda: tmp_path / "home")
+    return tmp_path / "home"

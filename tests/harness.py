@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from arrowslit.app.config import RelayAddress, parse_relay
-from arrowslit.client import Client
+from arrowslit.client.api import Api
 
 T = TypeVar("T")
 
@@ -250,9 +250,9 @@ class Relay(Program):
         use = {"ARROWSLIT_RELAY": str(self.address), "ARROWSLIT_API_KEY": key or self.admin_key}
         return arrowslit(*words, env={**use, **(env or {})})
 
-    def client(self) -> Client:
+    def client(self) -> Api:
         """A client of its API, to be closed by a `with`."""
-        return Client(self.url, self.admin_key)
+        return Api(self.url, self.admin_key)
 
     def tunnel(self, name: str, **more: object) -> Tunnel:
         """Make a tunnel; `more` are fields of the request."""

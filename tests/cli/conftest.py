@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from arrowslit.app import config
 from tests.harness import Connector, Relay, Tunnel
 
 
@@ -36,10 +34,3 @@ def scene(relay: Relay, canary: str) -> Iterator[Scene]:
     agent = relay.agent("stock", tunnel, ["echo"])
     with Connector(relay, tunnel, canary) as connector:
         yield Scene(relay, tunnel, connector, agent, relay.key(agent, "acme"))
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The default state folder, elsewhere than where a real relay of this machine keeps its own."""
-    monkeypatch.setattr(config, "default_state", lambda: tmp_path / "home")
-    return tmp_path / "home"

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from arrowslit.client import trusted
+from arrowslit.client.api import trusted
 
 LEGACY = ("2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = "2026-07-28"

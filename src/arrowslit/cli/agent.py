@@ -9,7 +9,7 @@ import click
 
 from arrowslit.cli import options, speak
 from arrowslit.cli.help import Group
-from arrowslit.cli.reach import reach
+from arrowslit.client.reach import reach
 from arrowslit.errors import Error
 
 JSON = dict[str, Any]

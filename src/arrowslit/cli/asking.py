@@ -15,8 +15,8 @@ from mcp.client.streamable_http import streamable_http_client
 from pydantic import ValidationError
 
 from arrowslit.cli import arguments
-from arrowslit.cli.reach import Reach
-from arrowslit.client import trusted, unreachable
+from arrowslit.client.api import trusted, unreachable
+from arrowslit.client.reach import Reach
 from arrowslit.errors import CODES, Error
 
 CONNECT = 10.0  # seconds

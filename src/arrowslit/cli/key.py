@@ -8,7 +8,7 @@ import click
 
 from arrowslit.cli import options, speak
 from arrowslit.cli.help import Group
-from arrowslit.cli.reach import reach
+from arrowslit.client.reach import reach
 from arrowslit.clock import SystemClock, rfc3339
 from arrowslit.errors import Error
 

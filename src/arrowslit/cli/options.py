@@ -9,7 +9,7 @@ from arrowslit.errors import Error
 from arrowslit.ids import is_id, tunnel_id
 
 if TYPE_CHECKING:
-    from arrowslit.client import Client
+    from arrowslit.client.api import Api
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -28,7 +28,7 @@ def tunnel(text: str) -> str:
     return text if is_id("tnl", text) else tunnel_id(text)
 
 
-def agent(client: Client, text: str) -> str:
+def agent(client: Api, text: str) -> str:
     """The id of the agent that is named so, or has that id. Raises Error `agent_not_found`, `validation_error`."""
     if is_id("agent", text):
         return text

@@ -10,7 +10,7 @@ import click
 
 from arrowslit.cli import arguments, options, speak
 from arrowslit.cli.help import Command
-from arrowslit.cli.reach import reach
+from arrowslit.client.reach import reach
 
 if TYPE_CHECKING:
     from arrowslit.cli.asking import ServerError

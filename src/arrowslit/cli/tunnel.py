@@ -9,11 +9,11 @@ import click
 
 from arrowslit.cli import options, speak
 from arrowslit.cli.help import Group
-from arrowslit.cli.reach import Reach, reach
+from arrowslit.client.reach import Reach, reach
 from arrowslit.clock import SystemClock, rfc3339
 
 if TYPE_CHECKING:
-    from arrowslit.client import Client
+    from arrowslit.client.api import Api
 
 
 @click.group(cls=Group)
@@ -159,7 +159,7 @@ def archive(tunnel: str, as_json: bool) -> None:
     speak.answer(found, [f"{found['name']} ({found['id']}) is archived"], as_json=as_json)
 
 
-def _hand_over(client: Client, there: Reach, tunnel: dict[str, Any], token: str, *, as_json: bool) -> None:
+def _hand_over(client: Api, there: Reach, tunnel: dict[str, Any], token: str, *, as_json: bool) -> None:
     """Print what a connector needs, to be copied to its machine."""
     relay = f"{there.relay.origin}#sha256={client.get('relay')['fingerprint']}"
     data = {"id": tunnel["id"], "name": tunnel["name"], "token": token, "relay": relay}

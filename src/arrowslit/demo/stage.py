@@ -21,7 +21,7 @@ from typing import Any
 
 import asyncpg
 
-from arrowslit.client import Client
+from arrowslit.client.api import Api
 from arrowslit.demo.caller import Caller, caller
 from arrowslit.demo.child import Child
 from arrowslit.demo.postgres import SUPERUSER, Postgres
@@ -148,11 +148,11 @@ async def set_up(folder: Path, tell: Tell) -> AsyncIterator[Stage]:
         yield Stage(folder, listen, said["relay"], keys, relay, connector, database)
 
 
-def _admin(listen: str, folder: Path) -> Client:
-    return Client(f"http://{listen}", (folder / "relay" / "admin.key").read_text().strip())
+def _admin(listen: str, folder: Path) -> Api:
+    return Api(f"http://{listen}", (folder / "relay" / "admin.key").read_text().strip())
 
 
-def _cast(admin: Client) -> tuple[str, dict[str, str]]:
+def _cast(admin: Api) -> tuple[str, dict[str, str]]:
     """Make the tunnel, two agents and KEYS; returns the tunnel's token, and the keys."""
     tunnel = admin.post("tunnels", body={"name": TUNNEL})["id"]
     for name, tools in TOOLS.items():

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from arrowslit.client import Client
+from arrowslit.client.api import Api
 from arrowslit.errors import Error
 
 asked: list[tuple[str, str, str | None]] = []
@@ -36,12 +36,12 @@ class Canned(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
+def client() -> Iterator[Api]:
     asked.clear()
     answers.clear()
     with HTTPServer(("127.0.0.1", 0), Canned) as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        with Client(f"http://127.0.0.1:{server.server_port}", "a-key") as client:
+        with Api(f"http://127.0.0.1:{server.server_port}", "a-key") as client:
             yield client
         server.shutdown()
 
@@ -50,7 +50,7 @@ def refusal(details: object, message: str = "no") -> object:
     return {"type": "error", "error": {"type": "x", "message": message, "details": details}}
 
 
-def test_a_path_is_given_in_parts_and_none_of_them_leaves_its_place(client: Client) -> None:
+def test_a_path_is_given_in_parts_and_none_of_them_leaves_its_place(client: Api) -> None:
     answers.extend([(200, {}), (200, {}), (200, {})])
 
     client.get("tunnels", "tnl_a", "status")
@@ -64,16 +64,16 @@ def test_a_path_is_given_in_parts_and_none_of_them_leaves_its_place(client: Clie
     ]
 
 
-def test_the_environment_sends_it_nowhere_else(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sends_it_nowhere_else(client: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     answers.append((200, {}))
 
-    with Client(client.origin, "a-key") as another:
+    with Api(client.origin, "a-key") as another:
         assert another.get("tunnels") == {}
 
 
-def test_a_list_is_read_to_its_end(client: Client) -> None:
+def test_a_list_is_read_to_its_end(client: Api) -> None:
     pages = [{"data": [{"id": 1}, {"id": 2}], "next_page": "p/2"}, {"data": [{"id": 3}], "next_page": None}]
     answers.extend((200, page) for page in pages)
 
@@ -81,7 +81,7 @@ def test_a_list_is_read_to_its_end(client: Client) -> None:
     assert asked[1][1] == "/v1/keys?limit=100&include_revoked=true&page=p%2F2"
 
 
-def test_a_refusal_is_the_relays_own_error(client: Client) -> None:
+def test_a_refusal_is_the_relays_own_error(client: Api) -> None:
     details = {"error_code": "no_connector", "hint": "wait", "outcome": "not_delivered", "retry_after": 3, "code": "x"}
     answers.append((503, refusal(details, "nobody is there")))
 
@@ -105,7 +105,7 @@ def test_a_refusal_is_the_relays_own_error(client: Client) -> None:
         (302, b""),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_no_relays(status: int, said: object, client: Client) -> None:
+def test_an_answer_that_makes_no_sense_is_no_relays(status: int, said: object, client: Api) -> None:
     answers.append((status, said))
 
     with pytest.raises(Error) as refused:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from arrowslit.app import config
-from arrowslit.cli.reach import Reach, reach
+from arrowslit.client.reach import Reach, reach
 from arrowslit.errors import Error
 from tests.harness import environment
 

@@ -9,7 +9,7 @@ from arrowslit.app import config
 from arrowslit.errors import Error
 
 if TYPE_CHECKING:
-    from arrowslit.client import Client
+    from arrowslit.client.api import Api
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class Reach:
     key: str
     proxy: str | None
 
-    def client(self) -> Client:
+    def client(self) -> Api:
         """A client of its API, to be closed by a `with`."""
-        from arrowslit.client import Client  # an HTTP client is slow to import
+        from arrowslit.client.api import Api  # an HTTP client is slow to import
 
-        return Client(self.relay.origin, self.key, proxy=self.proxy)
+        return Api(self.relay.origin, self.key, proxy=self.proxy)
 
 
 def reach() -> Reach:

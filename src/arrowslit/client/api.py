@@ -1,4 +1,6 @@
-"""Client: /v1 of a relay, for the command line and for programs; an answer as it came, or an Error with its code."""
+"""Api: /v1 of a relay for the command line, an answer as it came or an Error with its code. The SDK takes too long to
+import for that.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ TIMEOUT = 30.0  # seconds; nothing under /v1 takes long
 PAGE = 100
 
 
-class Client:
+class Api:
     """Speaks to the relay at `origin` with an API key. A path is given in its parts: `get("tunnels", tunnel_id)`.
 
     TLS trusts what OpenSSL trusts here, so SSL_CERT_FILE and SSL_CERT_DIR hold. `proxy` is `http://user:pass@host:port`
