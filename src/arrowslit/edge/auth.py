@@ -1,22 +1,34 @@
-"""Who is calling: one credential in the headers becomes a Principal, or an error. There is no third way."""
+"""Who is calling: one credential in the headers becomes a Principal or a Worker, or an error. There is no other way."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections import OrderedDict
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 from arrowslit.clock import Clock
-from arrowslit.credential import kind_of
+from arrowslit.credential import CredentialKind, kind_of
 from arrowslit.errors import Error
 from arrowslit.policy.limits import Bucket, take
 from arrowslit.principal import Grants, Principal
 from arrowslit.tunnel import Headers
+from arrowslit.work import Worker
 
 _IN_URL = re.compile(
     r"(x-)?api[-_]?key|(access|auth)?_?token|auth(orization)?|bearer|credential|key|password|secret", re.I
 )
+
+WORKERS = frozenset({CredentialKind.ENVIRONMENT_KEY, CredentialKind.SESSIONS_TOKEN})
+
+
+class Workers(Protocol):
+    """Where workers are looked up: what the port WorkQueue says of it."""
+
+    async def worker(self, token: str) -> Worker | None:
+        """Who holds this environment key or sessions token now."""
+        ...
 
 
 class WrongCredentials:
@@ -56,19 +68,24 @@ def authenticate(
     Raises Error `credential_in_url`, `header_ambiguous` for more than one credential, `rate_limited`, or
     `unauthenticated`, which is the same for a credential that is absent, unknown, revoked, expired, or of another kind.
     """
-    if query:
-        refuse_credential_in_url(query)
-    credential = _credential(headers)
+    credential = _presented(headers, query)
     principal = None if credential is None else grants.principal(credential)
-    if principal is not None:
-        return principal
+    if principal is None:
+        raise _stranger(credential, wrong, address)
+    return principal
+
+
+async def authenticate_anyone(
+    headers: Headers, grants: Grants, wrong: WrongCredentials, workers: Workers, *, query: str = "", address: str = ""
+) -> Principal | Worker:
+    """The same at a door through which sandbox workers come as well, with an environment key or a sessions token."""
+    credential = _presented(headers, query)
+    caller: Principal | Worker | None = None
     if credential is not None:
-        wrong.count(address)
-    raise Error(
-        "unauthenticated",
-        "this request carries no credential that opens this door",
-        hint="send an API key (asl_sk_…) as Authorization: Bearer; a tunnel token opens /connect only",
-    )
+        caller = await workers.worker(credential) if kind_of(credential) in WORKERS else grants.principal(credential)
+    if caller is None:
+        raise _stranger(credential, wrong, address)
+    return caller
 
 
 def refuse_credential_in_url(query: str) -> None:
@@ -80,6 +97,24 @@ def refuse_credential_in_url(query: str) -> None:
                 "a credential does not belong into a URL",
                 hint="send it as Authorization: Bearer, and replace it, for it stands in logs now",
             )
+
+
+def _presented(headers: Headers, query: str) -> str | None:
+    """The credential of a request, None if there is none."""
+    if query:
+        refuse_credential_in_url(query)
+    return _credential(headers)
+
+
+def _stranger(credential: str | None, wrong: WrongCredentials, address: str) -> Error:
+    """What somebody is told whom nobody knows. Raises Error `rate_limited` if that address has tried too often."""
+    if credential is not None:
+        wrong.count(address)
+    return Error(
+        "unauthenticated",
+        "this request carries no credential that opens this door",
+        hint="send an API key (asl_sk_…) as Authorization: Bearer; a tunnel token opens /connect only",
+    )
 
 
 def _credential(headers: Headers) -> str | None:

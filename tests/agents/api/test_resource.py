@@ -47,8 +47,9 @@ async def test_a_key_that_only_invokes_administers_nothing(app: Starlette, store
     _, key = await store.keys.create(scopes={Scope.INVOKE}, agents={agent.id})
 
     async with Caller(app, key) as caller:
-        for path in [*paths(app), f"/v1/agents/{agent.id}"]:
+        for path in ["/v1/tunnels", "/v1/tunnels/x", "/v1/tunnels/x/status", "/v1/keys", "/v1/keys/x", "/v1/relay"]:
             assert await caller.refused("GET", path) == (403, "forbidden")
+            assert await caller.refused("PATCH", path) == (403, "forbidden")
 
 
 @pytest.mark.parametrize(
