@@ -12,13 +12,15 @@ from arrowslit.clock import Clock
 from arrowslit.credential import CredentialKind, kind_of
 from arrowslit.errors import Error
 from arrowslit.policy.limits import Bucket, take
-from arrowslit.principal import Grants, Principal
+from arrowslit.principal import Credentials, Principal
 from arrowslit.tunnel import Headers
 from arrowslit.work import Worker
 
 _IN_URL = re.compile(
-    r"(x-)?api[-_]?key|(access|auth)?_?token|auth(orization)?|bearer|credential|key|password|secret", re.I
+    r"(x-)?api[-_]?key|(access|auth|id|refresh)?_?token|jwt|auth(orization)?|bearer|credential|key|password|secret",
+    re.IGNORECASE,
 )
+_JWT = re.compile(r"e[wy][A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){2,4}")  # a JSON object in base64url, and what is signed
 
 WORKERS = frozenset({CredentialKind.ENVIRONMENT_KEY, CredentialKind.SESSIONS_TOKEN})
 
@@ -60,29 +62,55 @@ class WrongCredentials:
             )
 
 
-def authenticate(
-    headers: Headers, grants: Grants, wrong: WrongCredentials, *, query: str = "", address: str = ""
-) -> Principal:
-    """Who sent these headers, from `Authorization: Bearer KEY` or `x-api-key: KEY`, whichever is there.
+class Identities:
+    """Fulfils Credentials by asking several, in their order: API keys, and tokens of other issuers where some are
+    believed. The kinds have nothing in common, so that no credential is good for two of them.
+    """
 
-    Raises Error `credential_in_url`, `header_ambiguous` for more than one credential, `rate_limited`, or
-    `unauthenticated`, which is the same for a credential that is absent, unknown, revoked, expired, or of another kind.
+    def __init__(self, *kinds: Credentials) -> None:
+        self._kinds = kinds
+
+    def principal(self, credential: str) -> Principal | None:
+        """See `Credentials.principal`."""
+        for kind in self._kinds:
+            found = kind.principal(credential)
+            if found is not None:
+                return found
+        return None
+
+
+def authenticate(
+    headers: Headers, credentials: Credentials, wrong: WrongCredentials, *, query: str = "", address: str = ""
+) -> Principal:
+    """Who sent these headers, from `Authorization: Bearer CREDENTIAL` or `x-api-key: CREDENTIAL`, whichever is there.
+    Nothing else that was sent says anything about that.
+
+    Raises Error `credential_in_url`, `header_ambiguous` for more than one credential, `rate_limited`, `idp_unavailable`
+    for a token that cannot be checked at the moment, or `unauthenticated`, which is the same for a credential that is
+    absent, unknown, revoked, expired, or of another kind.
     """
     credential = _presented(headers, query)
-    principal = None if credential is None else grants.principal(credential)
+    principal = None if credential is None else credentials.principal(credential)
     if principal is None:
         raise _stranger(credential, wrong, address)
     return principal
 
 
 async def authenticate_anyone(
-    headers: Headers, grants: Grants, wrong: WrongCredentials, workers: Workers, *, query: str = "", address: str = ""
+    headers: Headers,
+    credentials: Credentials,
+    wrong: WrongCredentials,
+    workers: Workers,
+    *,
+    query: str = "",
+    address: str = "",
 ) -> Principal | Worker:
     """The same at a door through which sandbox workers come as well, with an environment key or a sessions token."""
     credential = _presented(headers, query)
     caller: Principal | Worker | None = None
     if credential is not None:
-        caller = await workers.worker(credential) if kind_of(credential) in WORKERS else grants.principal(credential)
+        is_worker = kind_of(credential) in WORKERS
+        caller = await workers.worker(credential) if is_worker else credentials.principal(credential)
     if caller is None:
         raise _stranger(credential, wrong, address)
     return caller
@@ -91,7 +119,7 @@ async def authenticate_anyone(
 def refuse_credential_in_url(query: str) -> None:
     """Raise Error `credential_in_url` if the query string seems to hold one: URLs end up in logs and histories."""
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if _IN_URL.fullmatch(name) or kind_of(name) or kind_of(value):
+        if _IN_URL.fullmatch(name) or any(kind_of(each) or _JWT.fullmatch(each) for each in (name, value)):
             raise Error(
                 "credential_in_url",
                 "a credential does not belong into a URL",
@@ -113,7 +141,8 @@ def _stranger(credential: str | None, wrong: WrongCredentials, address: str) -> 
     return Error(
         "unauthenticated",
         "this request carries no credential that opens this door",
-        hint="send an API key (asl_sk_…) as Authorization: Bearer; a tunnel token opens /connect only",
+        hint="send an API key (asl_sk_…), or a token of an issuer that is believed here, as Authorization: Bearer; "
+        "a tunnel token opens /connect only",
     )
 
 
