@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -32,30 +35,65 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("name")
-@click.option(
-    "--tunnel", metavar="TUNNEL", required=True, help="The tunnel, by name or id, behind which its server is."
-)
+@click.argument("name", required=False)
+@click.option("--tunnel", metavar="TUNNEL", help="The tunnel, by name or id, behind which its server is.")
 @click.option("--allow", multiple=True, metavar="TOOL", help="A tool that it may use. May be repeated.")
+@click.option("--confirm", multiple=True, metavar="TOOL", help="One that it may use once somebody has confirmed it.")
+@click.option("--model", metavar="MODEL", help="The model's id, as the relay's --model knows it.")
+@click.option("--instructions", metavar="TEXT", help="What it is told before every question.")
+@click.option("--environment", metavar="ENV", help="Where its code runs, by name or id. Without one it runs none.")
+@click.option(
+    "--on-unknown",
+    type=click.Choice(["stop", "tell"]),
+    help="When a tool could not be asked, the relay says so and ends the turn (stop, the default), or tells the model.",
+)
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Read the whole agent from a JSON file, in the official or the short form; - for standard input.",
+)
 @speak.json_option
-def create(name: str, tunnel: str, allow: tuple[str, ...], as_json: bool) -> None:
+def create(
+    name: str | None,
+    tunnel: str | None,
+    allow: tuple[str, ...],
+    confirm: tuple[str, ...],
+    path: Path | None,
+    as_json: bool,
+    **said: str | None,
+) -> None:
     """Make an agent that may use some tools of a server.
 
-    The server is the one behind the tunnel, and gets its name.
+    The server is the one behind the tunnel, and gets its name. With --file everything comes from there; NAME and the
+    other options replace what the file says.
 
-    Example:
+    Examples:
       arrowslit agent create stock --tunnel internal-inventory --allow check_stock
+      arrowslit agent create clerk --tunnel internal-inventory --allow check_stock --model claude-opus-5-5
+      arrowslit agent create --file agent.json
 
     Environment: ARROWSLIT_RELAY, ARROWSLIT_API_KEY or ARROWSLIT_API_KEY_FILE.
     """
-    server = {"type": "tunnel", "tunnel_id": options.tunnel(tunnel), "tool_allowlist": list(allow)}
+    body: JSON = {"model": "none"} if path is None else _read(path)
+    body |= {} if name is None else {"name": name}
+    body |= {field: said[field] for field in ("model", "instructions", "on_unknown") if said[field] is not None}
+    if said["environment"] is not None:
+        body["sandbox"] = {"type": "self_hosted", "id": said["environment"]}
+    if tunnel is not None:
+        listed = [*allow, *({"name": each, "confirm": True} for each in confirm)]
+        body["mcp_servers"] = [{"type": "tunnel", "tunnel_id": options.tunnel(tunnel), "tool_allowlist": listed}]
+    elif allow or confirm:
+        raise Error("usage", "--allow and --confirm name tools of the server behind --tunnel")
+    if "name" not in body:
+        raise Error("usage", "an agent has a name", hint="arrowslit agent create NAME …, or say it in the file")
     with reach().client() as client:
-        made = client.post("agents", body={"name": name, "model": "none", "mcp_servers": [server]})
+        made = client.post("agents", body=body)
     speak.answer(made, _shown(made), as_json=as_json)
-    if not allow and not as_json:
-        speak.note(
-            f"it may use no tool so far; see: arrowslit agent allow {name} {made['mcp_servers'][0]['name']} TOOL"
-        )
+    if tunnel is not None and not allow and not confirm and not as_json:
+        server = made["mcp_servers"][0]["name"]
+        speak.note(f"it may use no tool so far; see: arrowslit agent allow {made['name']} {server} TOOL")
 
 
 @command.command("list")
@@ -176,27 +214,57 @@ def _ruled(rules: Sequence[JSON], names: Sequence[str], *, enabled: bool) -> lis
     ]
 
 
+def _read(path: Path) -> JSON:
+    """The agent in a file. Raises Error `usage`."""
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        said = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise Error("usage", f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise Error("usage", f"{path} holds no JSON object", hint='it looks like {"name": …, "mcp_servers": […]}')
+    return said
+
+
 def _shown(agent: JSON) -> Iterator[str]:
     archived = ", archived" if agent["archived_at"] else ""
     yield f"{speak.plain(agent['name'])} ({agent['id']}), version {agent['version']}{archived}"
-    for toolset in agent["tools"]:
-        name = toolset["mcp_server_name"]
-        yield f"  server {speak.plain(name)}  at /mcp/{agent['id']}/{speak.plain(name)}"
-        rules = [rule for rule in toolset["configs"] if rule["enabled"]]
-        yield from (f"    {speak.plain(rule['name'])}{_effect(rule)}" for rule in rules)
-        if not rules and not toolset.get("allow_everything"):
-            yield "    no tool"
+    for tools in agent["tools"]:
+        match tools["type"]:
+            case "mcp_toolset":
+                yield from _shown_server(agent, tools)
+            case "custom":
+                yield f"  custom tool {speak.plain(tools['name'])}, which the application runs"
+            case _:
+                where = agent.get("default_environment") or "the session's environment"
+                yield f"  sandbox, in {where}"
+                yield from (f"    {_rule(rule)}" for rule in tools["configs"] if rule["enabled"])
     yield from (f"warning: {speak.plain(text)}" for text in agent["warnings"])
 
 
-def _effect(rule: JSON) -> str:
-    return f"  ({rule['effect']})" if "effect" in rule else ""
+def _shown_server(agent: JSON, toolset: JSON) -> Iterator[str]:
+    name = toolset["mcp_server_name"]
+    yield f"  server {speak.plain(name)}  at /mcp/{agent['id']}/{speak.plain(name)}"
+    rules = [rule for rule in toolset["configs"] if rule["enabled"]]
+    yield from (f"    {_rule(rule)}" for rule in rules)
+    if not rules and not toolset.get("allow_everything"):
+        yield "    no tool"
+
+
+def _rule(rule: JSON) -> str:
+    facts = [rule["effect"]] if "effect" in rule else []
+    if rule["permission_policy"]["type"] != "always_allow":
+        facts.append("asks first")
+    return speak.plain(rule["name"]) + (f"  ({', '.join(facts)})" if facts else "")
 
 
 def _summary(agent: JSON) -> str:
     parts = []
-    for toolset in agent["tools"]:
-        names = [rule["name"] for rule in toolset["configs"] if rule["enabled"]]
-        allowed = "everything" if toolset.get("allow_everything") else ", ".join(names) or "nothing"
-        parts.append(f"{toolset['mcp_server_name']}: {allowed}")
+    for tools in agent["tools"]:
+        if tools["type"] == "custom":
+            parts.append(f"custom: {tools['name']}")
+            continue
+        names = [rule["name"] for rule in tools["configs"] if rule["enabled"]]
+        allowed = "everything" if tools.get("allow_everything") else ", ".join(names) or "nothing"
+        parts.append(f"{tools.get('mcp_server_name', 'sandbox')}: {allowed}")
     return "; ".join(parts)

@@ -27,9 +27,11 @@ COMMANDS = {  # in the order of the help; each is `command` in the module arrows
     "connect": "connect:command",
     "tunnel": "tunnel:command",
     "agent": "agent:command",
+    "environment": "environment:command",
     "key": "key:command",
     "tools": "tools:tools",
     "call": "tools:call",
+    "ask": "ask:ask",
     "ledger": "ledger:command",
 }
 

@@ -30,11 +30,18 @@ def tunnel(text: str) -> str:
 
 def agent(client: Api, text: str) -> str:
     """The id of the agent that is named so, or has that id. Raises Error `agent_not_found`, `validation_error`."""
-    if is_id("agent", text):
-        return text
-    found = [each["id"] for each in client.every("agents") if each["name"] == text]
+    return text if is_id("agent", text) else _named(client, "agents", text, "agent")
+
+
+def environment(client: Api, text: str) -> str:
+    """The same for an environment. Raises Error `environment_not_found`, `validation_error`."""
+    return text if is_id("env", text) else _named(client, "environments", text, "environment")
+
+
+def _named(client: Api, path: str, text: str, what: str) -> str:
+    found = [each["id"] for each in client.every(path) if each["name"] == text]
     if len(found) > 1:
-        raise Error("validation_error", f"{len(found)} agents have the name {text!r}", hint="name it by its id")
+        raise Error("validation_error", f"{len(found)} {what}s have the name {text!r}", hint="name it by its id")
     if not found:
-        raise Error("agent_not_found", f"there is no agent {text!r}", hint="see: arrowslit agent list")
+        raise Error(f"{what}_not_found", f"there is no {what} {text!r}", hint=f"see: arrowslit {what} list")
     return str(found[0])

@@ -4,8 +4,10 @@ import for that.
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -13,10 +15,12 @@ from urllib.parse import quote
 import httpx2
 
 from arrowslit.errors import CODES, Error
+from arrowslit.protocol import sse
 
 JSON = dict[str, Any]
 
-TIMEOUT = 30.0  # seconds; nothing under /v1 takes long
+TIMEOUT = 30.0  # seconds; nothing under /v1 takes long, but for streams:
+STREAM_TIMEOUT = 60.0  # seconds of silence; a ping comes every 15
 PAGE = 100
 
 
@@ -69,6 +73,25 @@ class Api:
         """End something."""
         return self._ask("DELETE", path)
 
+    @contextmanager
+    def follow(self, *path: str, query: Mapping[str, str | int] | None = None) -> Iterator[Iterator[JSON]]:
+        """A stream of server-sent events, open when the block begins. Pings are left out."""
+        try:
+            with self._http.stream("GET", _where(path), params=query, timeout=STREAM_TIMEOUT) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refusal(response.status_code, _json(response))
+                yield self._events(response)
+        except httpx2.TransportError as error:
+            raise unreachable(self.origin, error) from error
+
+    def _events(self, response: httpx2.Response) -> Iterator[JSON]:
+        reader = sse.Events()
+        for piece in response.iter_bytes():
+            for event in reader.feed(piece):
+                if event.data and event.event != "ping":
+                    yield json.loads(event.data)
+
     def _ask(
         self,
         method: str,
@@ -77,18 +100,25 @@ class Api:
         query: Mapping[str, str | int] | None = None,
         body: Mapping[str, object] | None = None,
     ) -> JSON:
-        where = "/v1/" + "/".join(quote(part, safe="") for part in path)
         try:
-            response = self._http.request(method, where, params=query, json=body)
+            response = self._http.request(method, _where(path), params=query, json=body)
         except httpx2.TransportError as error:
             raise unreachable(self.origin, error) from error
-        try:
-            said = response.json()
-        except ValueError:
-            said = None
+        said = _json(response)
         if response.is_success and isinstance(said, dict):
             return said
         raise _refusal(response.status_code, said)
+
+
+def _where(path: tuple[str, ...]) -> str:
+    return "/v1/" + "/".join(quote(part, safe="") for part in path)
+
+
+def _json(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def trusted(origin: str) -> ssl.SSLContext:
