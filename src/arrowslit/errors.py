@@ -131,6 +131,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "relay_not_trusted": _refused(INVALID_REQUEST, 403),
         "insecure_listen": _refused(INVALID_REQUEST, 400),
         "insecure_relay": _refused(INVALID_REQUEST, 400),
+        "insecure_model": _refused(INVALID_REQUEST, 400),
         "listen_failed": _refused(INVALID_REQUEST, 503),
         "state_unusable": _refused(INVALID_REQUEST, 500),
         "certificate_unusable": _refused(INVALID_REQUEST, 500),
