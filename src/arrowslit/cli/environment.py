@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def command() -> None:
-    """Make the queues that sandbox workers serve, and the keys of those workers.
+    """Make queues for sandbox workers, and keys for them.
 
     An agent's code runs in an environment: on a machine of yours where a worker takes work from the environment's
     queue. A worker needs the environment's id and a key for it, and nothing else; it dials out.
