@@ -112,6 +112,10 @@ class WorkQueue(Protocol):
         """The item of a session that is not stopped."""
         ...
 
+    async def has_served(self, environment_id: str, session_id: str) -> bool:
+        """Whether that session ever had an item there: what a worker with the environment's key may see."""
+        ...
+
     async def list(self, environment_id: str) -> Sequence[Work]:
         """All items of an environment, newest first; stopped ones for at least a day."""
         ...
@@ -127,5 +131,11 @@ class WorkQueue(Protocol):
     async def worker(self, token: str) -> Worker | None:
         """Who holds this environment key or sessions token. A sessions token of an earlier delivery, or of an item that
         is stopped, is `late` for 180 s after that, then unknown.
+        """
+        ...
+
+    def on_queued(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the environment's id after each item that was queued (also by `Sessions.append`), once
+        it is on disk. It returns at once.
         """
         ...

@@ -1,9 +1,9 @@
-"""The database behind the store: URL to engine, migrations, and one transaction at a time."""
+"""The database behind the store: URL to engines, migrations, one transaction at a time, and reads beside it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any, TypeVar
@@ -20,14 +20,18 @@ from arrowslit.errors import Error
 
 T = TypeVar("T")
 
+READERS = 4  # connections that only read; with SQLite each is a thread, and a read takes well under a millisecond
+
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
 class Database:
-    """One engine. Writes of this process take turns; what was begun is finished, also when its caller has left."""
+    """Two engines on one database. Writes take turns, reads wait for nobody; what was begun is finished,
+    also when its caller has left.
+    """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, writing: AsyncEngine, reading: AsyncEngine) -> None:
+        self._writing, self._reading = writing, reading
         self._turn = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -37,26 +41,33 @@ class Database:
         No other write runs in between, so `work` may decide by what earlier `then`s left in memory. A caller that is
         cancelled does not stop it: a key revoked on disk must not live on in memory.
         """
-        task = asyncio.create_task(self._write(work, then))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return await self._finish(self._write(work, then))
 
     async def read(self, query: Executable) -> Sequence[Row[Any]]:
-        """The rows of `query`."""
-        async with self._turn, self._engine.connect() as connection:
-            result = await connection.execute(query)
-            rows: Sequence[Row[Any]] = result.all()
-            return rows
+        """The rows of `query`, which sees every write that has returned."""
+        return await self._finish(self._read(query))
 
     async def close(self) -> None:
         """Finish what runs, then close the connections."""
         await asyncio.gather(*self._running, return_exceptions=True)
-        await self._engine.dispose()
+        await self._reading.dispose()
+        await self._writing.dispose()
+
+    async def _finish(self, begun: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(begun)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _read(self, query: Executable) -> Sequence[Row[Any]]:
+        async with self._reading.connect() as connection:
+            result = await connection.execute(query)
+            rows: Sequence[Row[Any]] = result.all()
+            return rows
 
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]], then: Callable[[T], None]) -> T:
         async with self._turn:
-            async with self._engine.begin() as connection:
+            async with self._writing.begin() as connection:
                 result = await work(connection)
             then(result)
         return result
@@ -68,19 +79,19 @@ async def open_database(address: str) -> Database:
     Raises Error `state_unusable` if it cannot be used, or was made by a newer version.
     """
     try:
-        engine = _engine(make_url(address))
+        writing, reading = _engines(make_url(address))
     except (ArgumentError, ModuleNotFoundError, OSError) as error:
         raise _unusable(str(error)) from error
     try:
-        async with engine.begin() as connection:
+        async with writing.begin() as connection:
             await connection.run_sync(migrate)
     except CommandError as error:
-        await engine.dispose()
+        await writing.dispose()
         raise _unusable(f"it was made by another version of arrowslit ({error})") from error
     except (DBAPIError, OSError) as error:
-        await engine.dispose()
+        await writing.dispose()
         raise _unusable(str(error)) from error
-    return Database(engine)
+    return Database(writing, reading)
 
 
 def migrate(connection: Connection) -> None:
@@ -92,16 +103,30 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _engine(url: URL) -> AsyncEngine:
+def _engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+    """One to write with, one transaction at a time, and one to read with, each read for itself."""
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True)
+        writing = create_async_engine(_as_asyncpg_has_it(url), pool_size=1, max_overflow=0, pool_pre_ping=True)
+        reading = create_async_engine(
+            writing.url, pool_size=READERS, max_overflow=0, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
+        )
+        return writing, reading
     if url.database:
         Path(url.database).touch(mode=0o600)  # SQLite gives its log files the mode of this one
-    engine = create_async_engine(url)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_immediate)
-    return engine
+    writing = create_async_engine(url, pool_size=1, max_overflow=0)
+    reading = create_async_engine(url, pool_size=READERS, max_overflow=0, isolation_level="AUTOCOMMIT")
+    for engine in (writing, reading):
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(writing.sync_engine, "begin", _begin_immediate)
+    return writing, reading
+
+
+def _as_asyncpg_has_it(url: URL) -> URL:
+    """`sslmode`, as libpq's URLs have it, is `ssl` to this driver."""
+    if "sslmode" not in url.query:
+        return url
+    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
 
 
 def _prepare_sqlite(connection: SQLiteConnection, _record: object) -> None:

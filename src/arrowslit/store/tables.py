@@ -5,13 +5,28 @@ Times are Unix seconds. No column holds a secret: tokens and keys are there as k
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
 
 metadata = MetaData(
     naming_convention={  # so that a later migration can name what it changes, on either engine
         "pk": "pk_%(table_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
     }
 )
 
@@ -81,6 +96,137 @@ api_keys = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
     Column("revoked_at", Double),
+)
+
+environments = Table(
+    "environments",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(255), nullable=False),
+    Column("description", Text),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("archived_at", Double),
+)
+
+environment_keys = Table(
+    "environment_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("environment_id", String(64), ForeignKey("environments.id"), nullable=False),
+    Column("name", String(255)),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("last_four", String(4), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+# `environment_id` refers to nothing: a session outlives its environment once it can no longer go on. `had_work` says
+# whether a worker was ever offered it. The lease is whoever's epoch is `lease_epoch`, until `lease_until`.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(128)),
+    Column("principal_id", Text, nullable=False),
+    Column("agent_id", String(64), nullable=False),
+    Column("agent_version", Integer, nullable=False),
+    Column("definition", JSON, nullable=False),
+    Column("environment_id", String(64)),
+    Column("title", Text),
+    Column("metadata", JSON, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("usage", JSON, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("runnable", Boolean, nullable=False),
+    Column("due", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("archived_at", Double),
+    Column("had_work", Boolean, nullable=False),
+    Column("lease_epoch", Integer, nullable=False),
+    Column("lease_until", Double),
+    Index("ix_sessions_created_at", "created_at", "id"),
+    Index("ix_sessions_environment_id", "environment_id", "status"),
+    Index("ix_sessions_runnable", "runnable", "updated_at"),
+)
+
+session_events = Table(
+    "session_events",
+    metadata,
+    Column("session_id", String(64), ForeignKey("sessions.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("type", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("processed_at", Double),
+    Column("body", JSON, nullable=False),
+)
+
+# Calls that may have left, so that after a crash none is made twice.
+dispatched_calls = Table(
+    "dispatched_calls",
+    metadata,
+    Column("session_id", String(64), ForeignKey("sessions.id"), primary_key=True),
+    Column("event_id", String(64), primary_key=True),
+    Column("call_id", String(64), nullable=False),
+)
+
+work = Table(
+    "work",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("environment_id", String(64), ForeignKey("environments.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("delivered_at", Double),
+    Column("acknowledged_at", Double),
+    Column("started_at", Double),
+    Column("heartbeat", String(64)),
+    Column("previous_heartbeat", String(64)),
+    Column("heartbeat_at", Double),
+    Column("beat_by", Integer, nullable=False),
+    Column("lease_until", Double),
+    Column("stop_requested_at", Double),
+    Column("stopped_at", Double),
+    Index("ix_work_environment_id", "environment_id", "state", "created_at"),
+    Index("ix_work_lease_until", "state", "lease_until"),
+    Index(  # a session has at most one item that is not stopped
+        "uq_work_subject",
+        "subject",
+        unique=True,
+        sqlite_where=text("state <> 'stopped'"),
+        postgresql_where=text("state <> 'stopped'"),
+    ),
+)
+
+# One for each delivery. From `late_at` on it is no longer the one that holds the item.
+work_tokens = Table(
+    "work_tokens",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("work_id", String(64), ForeignKey("work.id"), nullable=False, index=True),
+    Column("generation", Integer, nullable=False),
+    Column("late_at", Double),
+)
+
+tunnel_certificates = Table(
+    "tunnel_certificates",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tunnel_id", String(80), ForeignKey("tunnels.id"), nullable=False, index=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("pem", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("archived_at", Double),
 )
 
 # One row says which root key the hashes above were made with: with another one no credential would be known.
