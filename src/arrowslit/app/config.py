@@ -82,6 +82,8 @@ class RelayConfig:
     tunnel_domain: str = TUNNEL_DOMAIN
     database: str | None = None
     ledger_sync: Literal["soon", "always"] = "soon"
+    model: str | None = None
+    model_key: str | None = field(default=None, repr=False)
 
     def check(self) -> None:
         """Raises Error `insecure_listen` for a listener that others could hear or speak to without TLS."""
@@ -237,6 +239,20 @@ def api_key(state: Path, relay: RelayAddress) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise Error("state_unusable", f"the key in {path} cannot be read: {error}") from error
+
+
+def model_key() -> str | None:
+    """The key of the model's server: `ARROWSLIT_MODEL_KEY`, the content of `ARROWSLIT_MODEL_KEY_FILE`, or
+    `ANTHROPIC_API_KEY`. Raises Error `usage` for a file that cannot be read.
+    """
+    if key := os.environ.get("ARROWSLIT_MODEL_KEY"):
+        return key.strip()
+    if not (named := os.environ.get("ARROWSLIT_MODEL_KEY_FILE")):
+        return (os.environ.get("ANTHROPIC_API_KEY") or "").strip() or None
+    try:
+        return Path(named).read_text().strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Error("usage", f"ARROWSLIT_MODEL_KEY_FILE names {named}, which cannot be read: {error}") from error
 
 
 def environment() -> Mapping[str, str]:

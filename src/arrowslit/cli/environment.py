@@ -87,7 +87,7 @@ def key(environment: str, name: str | None, revoke: str | None, listed: bool, as
 @click.option("--archived", is_flag=True, help="Show archived environments too.")
 @speak.json_option
 def list_(archived: bool, as_json: bool) -> None:
-    """List the environments, newest first, with what waits in their queues.
+    """List the environments, newest first, and their queues.
 
     Example:
       arrowslit environment list

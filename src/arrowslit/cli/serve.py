@@ -54,6 +54,12 @@ from arrowslit.cli.help import Command
     show_default=True,
     help="Whether a call waits until its record is on disk; `soon` is within 50 ms.",
 )
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="What thinks for agents: anthropic, the URL of a server that speaks the Messages API, scripted, or"
+    " scripted:FILE. Without it agents cannot be asked; their tools can be called.",
+)
 @speak.json_option
 def command(
     listen: str,
@@ -65,6 +71,7 @@ def command(
     tunnel_domain: str,
     database: str | None,
     ledger_sync: str,
+    model: str | None,
     as_json: bool,
 ) -> None:
     """Run the relay.
@@ -77,9 +84,12 @@ def command(
       arrowslit serve
       arrowslit serve --listen 0.0.0.0:443 --tls-cert relay.pem --tls-key relay.key
       arrowslit serve --listen 10.0.0.5:8420 --behind-proxy 10.0.0.0/24
+      arrowslit serve --model anthropic
 
     Environment:
-      XDG_STATE_HOME   the state is in its folder arrowslit (for root: /var/lib/arrowslit)
+      XDG_STATE_HOME        the state is in its folder arrowslit (for root: /var/lib/arrowslit)
+      ARROWSLIT_MODEL_KEY   the key of the model's server, or its file in ARROWSLIT_MODEL_KEY_FILE; else
+                            ANTHROPIC_API_KEY
     """
     told = config.RelayConfig(
         listen=config.parse_listen(listen),
@@ -91,6 +101,8 @@ def command(
         tunnel_domain=tunnel_domain,
         database=database,
         ledger_sync="always" if ledger_sync == "always" else "soon",
+        model=model,
+        model_key=None if model is None else config.model_key(),
     )
     told.check()
     logs.to_stderr()
