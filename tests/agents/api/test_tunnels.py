@@ -154,7 +154,8 @@ async def test_a_tunnel_that_makes_no_sense_is_refused(admin: Caller, store: Sto
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=²", "page=x", "page=bnVsbA", "include_archived=1"]
+    "query",
+    ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=²", "page=x", "page=bnVsbA", "include_archived=yes"],
 )
 async def test_a_query_that_makes_no_sense_is_refused(admin: Caller, query: str) -> None:
     assert await admin.refused("GET", f"/v1/tunnels?{query}") == (400, "validation_error")

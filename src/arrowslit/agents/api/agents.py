@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from math import inf
+from typing import Annotated, TypeVar
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType, field
 from starlette.requests import Request
 from starlette.routing import Route
 
 from arrowslit.agent import Agent, AgentAdmin, Definition
-from arrowslit.agents.api.reading import Position, check_label, flag, moment, page, read_body, whole_number
+from arrowslit.agents.api.pages import ArchivableQuery, PageQuery, Position, page
+from arrowslit.agents.api.reading import check_label, read_body, read_query
 from arrowslit.agents.api.resource import Doorkeeper
-from arrowslit.agents.api.schema import AgentBody, AgentUpdateBody, ModelBody, Nothing
+from arrowslit.agents.api.schema import AgentBody, AgentUpdateBody, ModelBody, Moment, Nothing, Strict
 from arrowslit.agents.api.toolsets import Reader, show_server, show_toolset
 from arrowslit.clock import rfc3339
 from arrowslit.errors import Error
@@ -22,6 +24,32 @@ T = TypeVar("T")
 
 NO_MODEL: Mapping[str, object] = {"id": "none", "speed": "standard"}
 """For an agent that is only a set of rights for MCP clients, and thinks nothing itself."""
+
+
+class AgentQuery(Strict):
+    """GET /v1/agents/{id}."""
+
+    version: Annotated[int, Meta(ge=1, le=999_999_999)] | None = None
+
+
+class VersionsQuery(PageQuery):
+    """GET /v1/agents/{id}/versions."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class AgentsQuery(ArchivableQuery):
+    """GET /v1/agents."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    since: Moment | None = field(default=None, name="created_at[gte]")
+    until: Moment | None = field(default=None, name="created_at[lte]")
+
+    def wants(self, agent: Agent) -> bool:
+        """Whether the filters leave it in the list."""
+        since = -inf if self.since is None else self.since.timestamp()
+        until = inf if self.until is None else self.until.timestamp()
+        return (self.include_archived or agent.archived_at is None) and since <= agent.created_at <= until
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +79,9 @@ class AgentsApi:
     async def retrieve(self, request: Request) -> object:
         """The agent, as it is now or as `version` was."""
         agent = self.agents.read(_id(request))
-        if "version" not in request.query_params:
+        version = read_query(request, AgentQuery).version
+        if version is None:
             return show(agent)
-        version = whole_number(request.query_params, "version", 1, 999_999_999)
         for each in await self.agents.versions(agent.id):
             if each.version == version:
                 return show(each)
@@ -67,17 +95,9 @@ class AgentsApi:
 
     async def list(self, request: Request) -> object:
         """A page of agents."""
-        query = request.query_params
-        archived = flag(query, "include_archived")
-        since, until = moment(query, "created_at[gte]"), moment(query, "created_at[lte]")
-        found = [
-            agent
-            for agent in self.agents.every()
-            if (archived or agent.archived_at is None)
-            and (since is None or agent.created_at >= since)
-            and (until is None or agent.created_at <= until)
-        ]
-        return page(query, found, _position, show, 100)
+        query = read_query(request, AgentsQuery)
+        found = [agent for agent in self.agents.every() if query.wants(agent)]
+        return page(request, query, found, _position, show)
 
     async def archive(self, request: Request) -> object:
         """End an agent for good."""
@@ -87,7 +107,7 @@ class AgentsApi:
     async def versions(self, request: Request) -> object:
         """A page of the agent's versions."""
         found = await self.agents.versions(_id(request))
-        return page(request.query_params, found, _version_position, show, 100)
+        return page(request, read_query(request, VersionsQuery), found, _version_position, show)
 
     def _revised(self, body: AgentBody, before: Definition) -> Definition:
         """What `before` becomes by a body: an absent field stays, null and empty ones clear."""

@@ -9,13 +9,20 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from arrowslit.agent import AgentAdmin
-from arrowslit.agents.api.reading import Position, check_label, flag, page, read_body
+from arrowslit.agents.api.pages import PageQuery, Position, page
+from arrowslit.agents.api.reading import check_label, read_body, read_query
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.schema import KeyBody, Nothing
 from arrowslit.clock import Clock, rfc3339
 from arrowslit.errors import Error
 from arrowslit.principal import ApiKey, KeyAdmin, Scope, check_tenant
 from arrowslit.tunnel import Registration
+
+
+class KeysQuery(PageQuery):
+    """GET /v1/keys."""
+
+    include_revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,9 @@ class KeysApi:
 
     async def list(self, request: Request) -> object:
         """A page of keys, without their texts."""
-        revoked = flag(request.query_params, "include_revoked")
-        found = [key for key in self.keys.every() if revoked or key.revoked_at is None]
-        return page(request.query_params, found, _position, _show, 1000)
+        query = read_query(request, KeysQuery)
+        found = [key for key in self.keys.every() if query.include_revoked or key.revoked_at is None]
+        return page(request, query, found, _position, _show)
 
     async def revoke(self, request: Request) -> object:
         """End a key now."""

@@ -1,17 +1,13 @@
-"""What a request to /v1 says, read strictly: a body of known fields, a query of known values, one page of a list."""
+"""What a request to /v1 says, read strictly: a body of known fields, a query of known parameters."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator
 from typing import NoReturn, TypeVar
 
 import msgspec
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from arrowslit.errors import Error
@@ -21,9 +17,6 @@ Label = TypeVar("Label", str, str | None)
 
 MAX_BODY = 1024 * 1024  # bytes; an agent with 100,000 characters of instructions and 256 tools stays far below
 MAX_DEPTH = 32
-
-Position = tuple[float, str]
-"""Where an entry stands in a list: newest first, so by falling numbers, then by id."""
 
 
 async def read_body(request: Request, shape: type[T]) -> T:
@@ -44,6 +37,23 @@ async def read_body(request: Request, shape: type[T]) -> T:
     return to_shape(parse(bytes(body)), shape)
 
 
+def read_query(request: Request, shape: type[T]) -> T:
+    """The query string as a `shape` (a Strict with the parameters' names; a list of values is a field `NAME[]`).
+
+    Raises Error `unknown_field`, `encoding_invalid` or `validation_error`.
+    """
+    query = request.query_params
+    values: dict[str, object] = {}
+    for name in query:
+        given = query.getlist(name)
+        if len(given) > 1 and not name.endswith("[]"):
+            raise Error("validation_error", f"the query parameter {name!r} is given twice", hint="give it once")
+        if any(unicodedata.category(character) == "Cc" for character in "".join(given)):
+            raise Error("encoding_invalid", "a query parameter holds control characters", hint="send plain text")
+        values[name] = given if name.endswith("[]") else given[0]
+    return to_shape(values, shape, strict=False)
+
+
 def parse(body: bytes) -> object:
     """One strict reading of JSON: no duplicate names, no NaN, valid text, bounded depth."""
     try:
@@ -60,10 +70,13 @@ def parse(body: bytes) -> object:
     return value
 
 
-def to_shape(value: object, shape: type[T]) -> T:
-    """`value`, made of JSON's types, as a `shape`. Raises Error `unknown_field` or `validation_error`."""
+def to_shape(value: object, shape: type[T], *, strict: bool = True) -> T:
+    """`value`, made of JSON's types (if not `strict`, of texts), as a `shape`.
+
+    Raises Error `unknown_field` or `validation_error`.
+    """
     try:
-        return msgspec.convert(value, shape)
+        return msgspec.convert(value, shape, strict=strict)
     except msgspec.ValidationError as error:
         text = str(error)
         code = "unknown_field" if "contains unknown field" in text else "validation_error"
@@ -75,73 +88,6 @@ def check_label(text: Label, what: str) -> Label:
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text or ""):
         raise Error("validation_error", f"the {what} holds control characters", hint="use one line of plain text")
     return text
-
-
-def flag(query: QueryParams, name: str) -> bool:
-    """A boolean of the query string, false if absent."""
-    text = query.get(name, "false")
-    if text not in ("true", "false"):
-        _refuse(name, "true or false")
-    return text == "true"
-
-
-def whole_number(query: QueryParams, name: str, default: int, maximum: int) -> int:
-    """A number between 1 and `maximum` of the query string."""
-    text = query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= maximum):
-        _refuse(name, f"a number from 1 to {maximum}")
-    return int(text)
-
-
-def moment(query: QueryParams, name: str) -> float | None:
-    """A point in time of the query string (RFC 3339, with a zone) in Unix seconds, None if absent."""
-    text = query.get(name)
-    if text is None:
-        return None
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        _refuse(name, "a time such as 2026-11-22T10:00:00Z")
-    if parsed.tzinfo is None:
-        _refuse(name, "a time with a zone, such as 2026-11-22T10:00:00Z")
-    return parsed.timestamp()
-
-
-def page(
-    query: QueryParams,
-    entries: Sequence[T],
-    position: Callable[[T], Position],
-    show: Callable[[T], object],
-    maximum: int,
-) -> Mapping[str, object]:
-    """One page of `entries`, which come newest first: `{"data": […], "next_page": …}`.
-
-    An entry that is added or removed between two pages neither repeats nor hides another one.
-    """
-    limit = whole_number(query, "limit", 20, maximum)
-    after = query.get("page")
-    if after:
-        last = _read_cursor(after)
-        entries = [entry for entry in entries if position(entry) < last]
-    shown, more = entries[:limit], len(entries) > limit
-    return {"data": [show(entry) for entry in shown], "next_page": _cursor(position(shown[-1])) if more else None}
-
-
-def _cursor(position: Position) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
-
-
-def _read_cursor(text: str) -> Position:
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        number, entry_id = msgspec.json.decode(raw, type=tuple[float, str])
-    except (binascii.Error, ValueError):
-        _refuse("page", "the next_page of an earlier answer")
-    return number, entry_id
-
-
-def _refuse(name: str, expected: str) -> NoReturn:
-    raise Error("validation_error", f"the query parameter {name} is not {expected}")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -129,6 +129,7 @@ class Resource:
             raise Error("not_found", "there is nothing at this path", hint="the paths are in the API's documentation")
         if method is None:
             raise Error("method_not_supported", "this path has no such method")
+        request.scope["path_params"] = {name: _storable(text) for name, text in request.path_params.items()}
         return await method.handler(request)
 
     def _method(self, name: str) -> Method | None:
@@ -164,6 +165,11 @@ def _may_enter(who: Principal | Worker, open_to: AbstractSet[Scope | CredentialK
         kind = CredentialKind.ENVIRONMENT_KEY if who.work_id is None else CredentialKind.SESSIONS_TOKEN
         return kind in open_to
     return any(isinstance(each, Scope) and who.may(each) for each in open_to)
+
+
+def _storable(text: str) -> str:
+    """An id of a path; `?`, which is nobody's, for one that no database could hold."""
+    return text if text.isascii() and text.isprintable() and len(text) <= 256 else "?"
 
 
 def _forbidden() -> Error:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.routing import Route
 
-from arrowslit.agents.api.reading import Position, check_label, flag, page, read_body
+from arrowslit.agents.api.pages import ArchivableQuery, Position, page
+from arrowslit.agents.api.reading import check_label, read_body, read_query
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.schema import ApproveBody, Nothing, RotateBody, TunnelBody
 from arrowslit.clock import rfc3339
@@ -58,9 +59,9 @@ class TunnelsApi:
 
     async def list(self, request: Request) -> object:
         """A page of tunnels."""
-        archived = flag(request.query_params, "include_archived")
-        found = [tunnel for tunnel in self.tunnels.every() if archived or tunnel.archived_at is None]
-        return page(request.query_params, found, _position, self.show, 1000)
+        query = read_query(request, ArchivableQuery)
+        found = [tunnel for tunnel in self.tunnels.every() if query.include_archived or tunnel.archived_at is None]
+        return page(request, query, found, _position, self.show)
 
     async def archive(self, request: Request) -> object:
         """End a tunnel for good."""
