@@ -1,0 +1,83 @@
+"""The beginning of every conversation with a server: find out its era, and in the legacy era open a session."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from arrowslit.agents.servers import speech
+from arrowslit.agents.servers.gathering import Gathering
+from arrowslit.agents.servers.reading import Result, ServerError, read
+from arrowslit.agents.servers.speech import LEGACY, MODERN, Speech
+from arrowslit.errors import Error
+from arrowslit.outcome import Outcome
+from arrowslit.principal import Principal
+from arrowslit.tunnel import Answer, Calls, Exchange
+
+PROBE = 10.0  # seconds: a legacy server may never answer a question that it does not know
+_EARLIER = ("2024-11-05", "2025-03-26", "2025-06-18", LEGACY)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where one agent reaches one server, and on whose behalf."""
+
+    calls: Calls
+    principal: Principal
+    agent_id: str
+    server: str
+
+    async def carry(self, exchange: Exchange, answer: Answer) -> None:
+        """One exchange. Raises Error for what never became a call."""
+        await self.calls.call(self.principal, self.agent_id, self.server, exchange, answer)
+
+    def refused(self, method: str, said: ServerError) -> Error:
+        """Why there is no going on after a server has said no. Its own words stay in the log."""
+        log.warning("the server %s answered %s with: %s", self.server, method, said.message[:1000])
+        number = f"error {said.code}" if said.code is not None else f"status {said.status}"
+        return Error(
+            "target_failed",
+            f"the server {self.server} answered {method} with {number}",
+            hint="its own words are in the relay's log",
+        )
+
+
+async def shake_hands(door: Door) -> Speech:
+    """What a server is spoken to in. Raises Error if it cannot be reached, or speaks neither era."""
+    if await _is_modern(door):
+        return Speech(MODERN)
+    return await _initialize(door)
+
+
+async def _is_modern(door: Door) -> bool:
+    """Ask first what only a modern server knows: it answers, and has no memory of it that anybody would have to end."""
+    gathered = Gathering(0)
+    try:
+        await door.carry(speech.request(Speech(MODERN), 0, "server/discover", {}, deadline=PROBE), gathered)
+        said = read(gathered)
+    except Error as error:
+        if error.row.outcome in (Outcome.TIMEOUT, Outcome.OUTCOME_UNKNOWN):
+            return False  # it fell silent, or died of the question: another one may live
+        raise
+    versions = said.value.get("supportedVersions") if isinstance(said, Result) else None
+    return isinstance(versions, list) and MODERN in versions
+
+
+async def _initialize(door: Door) -> Speech:
+    gathered = Gathering(0)
+    await door.carry(speech.initialize(0), gathered)
+    said = read(gathered)
+    if isinstance(said, ServerError):
+        raise door.refused("initialize", said)
+    version = said.value.get("protocolVersion")
+    if version not in _EARLIER:
+        raise Error(
+            "target_failed",
+            f"the server {door.server} speaks no version of MCP that we speak",
+            hint=f"it has to know {MODERN}, or one of {', '.join(_EARLIER)}",
+        )
+    agreed = Speech(version, gathered.session)
+    await door.carry(speech.initialized(agreed), Gathering())
+    return agreed

@@ -1,0 +1,256 @@
+"""ServerSession: one server as one agent uses it. Lists may be asked for again; a call of a tool is posted once.
+
+A client of our own and not the SDK's: the SDK would need a network between itself and `Calls`, takes an answer of any
+size, and hides when it sends what. Here it can be seen at a glance that `call` posts once and that bytes are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from arrowslit.agents.servers import speech
+from arrowslit.agents.servers.content import blocks
+from arrowslit.agents.servers.gathering import UNREADABLE, Aside, Gathering
+from arrowslit.agents.servers.handshake import Door, shake_hands
+from arrowslit.agents.servers.mirrors import Mirrors, mirrored, mirrors
+from arrowslit.agents.servers.reading import Result, ServerError, read
+from arrowslit.agents.servers.speech import Speech
+from arrowslit.agents.servers.tool import Progress, ToolAnswer, ToolDefinition, failed, text
+from arrowslit.errors import METHOD_NOT_FOUND, Error
+from arrowslit.outcome import Outcome
+from arrowslit.tunnel import Exchange
+
+MOST_PAGES = 100
+MOST_TOOLS = 1_000
+GOODBYE = 5.0  # seconds in which a server may take note that its session is over
+MOST_QUESTIONS = 64  # of a server during one request; further ones get no answer
+
+OnProgress = Callable[[Progress], None]
+
+log = logging.getLogger(__name__)
+
+
+class ServerSession:
+    """Made by `Servers.open`. Any number of requests may run at once. Close it."""
+
+    def __init__(self, door: Door, agreed: Speech) -> None:
+        self._door = door
+        self._agreed: Speech | None = agreed  # None: the server has lost the session
+        self._renewal = asyncio.Lock()
+        self._ids = count(1)
+        self._mirrors: dict[str, Mirrors] | None = None  # by tool; None before the first list
+
+    async def tools(self) -> Sequence[ToolDefinition]:
+        """All tools that the agent may use, in the server's order. Raises Error if the whole list cannot be had."""
+        found: dict[str, ToolDefinition] = {}
+        cursor: str | None = None
+        for _ in range(MOST_PAGES):
+            page = await self._page({} if cursor is None else {"cursor": cursor})
+            for tool in _definitions(page):
+                found.setdefault(tool.name, tool)
+            if len(found) > MOST_TOOLS:
+                break
+            cursor = page.get("nextCursor")
+            if not isinstance(cursor, str) or not cursor:
+                self._mirrors = {tool.name: mirrors(tool.input_schema) for tool in found.values()}
+                return list(found.values())
+        raise Error(
+            "result_too_large",
+            f"the list of tools of {self._door.server} has no end: more than {MOST_PAGES} pages or {MOST_TOOLS} tools",
+            hint="grant the agent fewer tools, or split the server",
+        )
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, object],
+        *,
+        call_id: str,
+        deadline: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> ToolAnswer:
+        """Call a tool, once: nothing that goes wrong makes this method post it again (P4).
+
+        `call_id` is a new one, under which the ledger keeps the call. `deadline` is in seconds, None for the agent's.
+        Cancelling the task gives the call up; the ledger then says what may be claimed. Raises nothing that is
+        expected: every ending is a ToolAnswer.
+        """
+        try:
+            agreed = await self._current()
+            repeated = await self._repeated(agreed, tool, arguments)
+        except Error as error:
+            return failed(self._not_called(error), call_id)
+        said: Result | ServerError | Error
+        params = {"name": tool, "arguments": arguments}
+        ident = next(self._ids)
+        exchange = speech.request(
+            agreed, ident, "tools/call", params, headers=repeated, deadline=deadline, call_id=call_id
+        )
+        try:
+            gathered = await self._exchange(agreed, ident, exchange, on_progress)
+            said = read(gathered, call_id)
+        except Error as error:
+            said = error
+        if _is_lost(agreed, said):
+            self._lose(agreed)
+        return _answer(said, call_id)
+
+    async def close(self) -> None:
+        """End a session of the legacy era. The server may be gone: then nothing has to be said."""
+        agreed, self._agreed = self._agreed, None
+        if agreed is None or agreed.session is None:
+            return
+        try:
+            async with asyncio.timeout(GOODBYE):
+                await self._door.carry(speech.end(agreed), Gathering())
+        except (Error, TimeoutError) as error:
+            log.debug("the session with %s was not ended in order: %s", self._door.server, error)
+
+    # ------------------------------------------------------------ lists
+
+    async def _page(self, params: Mapping[str, object]) -> Mapping[str, Any]:
+        """One page of the list; asked for a second time if the server has lost the session, for a list only reads."""
+        agreed = await self._current()
+        said = await self._listed(agreed, params)
+        if _is_lost(agreed, said):
+            self._lose(agreed)
+            said = await self._listed(await self._current(), params)
+        match said:
+            case Result(value):
+                return value
+            case ServerError():
+                raise self._door.refused("tools/list", said)
+            case Error():
+                raise said
+
+    async def _listed(self, agreed: Speech, params: Mapping[str, object]) -> Result | ServerError | Error:
+        ident = next(self._ids)
+        try:
+            return read(await self._exchange(agreed, ident, speech.request(agreed, ident, "tools/list", params), None))
+        except Error as error:
+            return error
+
+    async def _repeated(self, agreed: Speech, tool: str, arguments: Mapping[str, object]) -> list[tuple[str, str]]:
+        """The arguments that a modern server wants to see in headers too. Only its list says which."""
+        if not agreed.modern:
+            return []
+        if self._mirrors is None:
+            await self.tools()
+        return mirrored((self._mirrors or {}).get(tool, {}), arguments)
+
+    # ------------------------------------------------------------ the session
+
+    async def _current(self) -> Speech:
+        """What was agreed on; agreed on again if the server has lost the session."""
+        if self._agreed is None:
+            async with self._renewal:
+                if self._agreed is None:
+                    self._agreed = await shake_hands(self._door)
+        return self._agreed
+
+    def _lose(self, agreed: Speech) -> None:
+        if self._agreed is agreed:
+            self._agreed = None
+
+    def _not_called(self, error: Error) -> Error:
+        """Why a call never left. What became of the question before it is nothing to claim of the call."""
+        if error.code != "target_failed" and error.row.outcome in (None, Outcome.DENIED, Outcome.NOT_DELIVERED):
+            return error
+        return Error("not_started", f"{self._door.server} cannot be spoken to: {error.message}", hint=error.hint)
+
+    # ------------------------------------------------------------ one exchange
+
+    async def _exchange(
+        self, agreed: Speech, ident: int, exchange: Exchange, on_progress: OnProgress | None
+    ) -> Gathering:
+        """Carry it, answering what the server asks meanwhile. Raises Error for what never became a call."""
+        replies: list[asyncio.Task[None]] = []
+        refused: Error | None = None
+        async with asyncio.TaskGroup() as tasks:
+
+            def aside(said: Aside) -> None:
+                if said.id is not None and not agreed.modern and len(replies) < MOST_QUESTIONS:
+                    replies.append(tasks.create_task(self._reply(agreed, said.id, said.method)))
+                elif said.method == "notifications/progress" and on_progress is not None:
+                    _tell(said, ident, on_progress)
+
+            gathered = Gathering(ident, aside)
+            try:
+                await self._door.carry(exchange, gathered)
+            except Error as error:
+                refused = error
+            for reply in replies:
+                reply.cancel()
+        if refused is not None:
+            raise refused
+        return gathered
+
+    async def _reply(self, agreed: Speech, question: int | str, method: str) -> None:
+        """A server may make sure that we are there. It may not ask the model or a person anything: nobody agreed."""
+        said: Mapping[str, object] = {"result": {}}
+        if method != "ping":
+            said = {"error": {"code": METHOD_NOT_FOUND, "message": "this client answers no such question"}}
+        try:
+            await self._door.carry(speech.response(agreed, question, said), Gathering())
+        except Error as error:
+            log.info("a question of %s was not answered: %s", self._door.server, error)
+
+
+class _Told(msgspec.Struct):
+    progressToken: int | str  # noqa: N815 the name on the wire
+    progress: float = 0
+    total: float | None = None
+    message: str | None = None
+
+
+def _tell(said: Aside, ident: int, on_progress: OnProgress) -> None:
+    try:
+        told = msgspec.json.decode(said.params, type=_Told)
+    except UNREADABLE:
+        return
+    if told.progressToken == ident:
+        on_progress(Progress(told.progress, told.total, told.message))
+
+
+def _is_lost(agreed: Speech, said: Result | ServerError | Error) -> bool:
+    """Whether the session is gone: a server says so with 404 (MCP 2025-11-25), the relay with a code."""
+    if agreed.session is None:
+        return False
+    if isinstance(said, Error):
+        return said.code == "session_not_found"
+    return isinstance(said, ServerError) and said.status == 404
+
+
+def _answer(said: Result | ServerError | Error, call_id: str) -> ToolAnswer:
+    match said:
+        case Error():
+            return failed(said, call_id)
+        case ServerError():
+            return ToolAnswer(Outcome.RESULT, (text(said.message),), True, call_id)
+        case Result({"resultType": "input_required"}):
+            words = "the tool asks for something that only a person could answer; agents are not asked"
+            return ToolAnswer(Outcome.RESULT, (text(words),), True, call_id, "not_supported", words)
+        case Result(value):
+            return ToolAnswer(Outcome.RESULT, blocks(value), value.get("isError") is True, call_id)
+
+
+def _definitions(page: Mapping[str, Any]) -> list[ToolDefinition]:
+    """The tools of a page. Entries without a name have been left out by the relay."""
+    tools = page.get("tools")
+    return [
+        ToolDefinition(tool["name"], description if isinstance(description, str) else "", _schema(tool))
+        for tool in (tools if isinstance(tools, list) else [])
+        if isinstance(tool, dict) and isinstance(tool.get("name"), str)
+        for description in [tool.get("description")]
+    ]
+
+
+def _schema(tool: Mapping[str, Any]) -> Mapping[str, object]:
+    schema = tool.get("inputSchema")
+    return {"type": "object", **schema} if isinstance(schema, dict) else {"type": "object"}
