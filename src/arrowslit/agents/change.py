@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from arrowslit.agents.state import IDLE, RUNNING, CallKind, State, Turn, fold, processed, runnable
+from arrowslit.agents.state import (
+    IDLE,
+    MAY_FOLLOW,
+    RUNNING,
+    STATUS_EVENTS,
+    CallKind,
+    State,
+    Turn,
+    fold,
+    processed,
+    runnable,
+)
 from arrowslit.session import Event, Session, SessionStatus
 
 
@@ -67,10 +78,18 @@ def settle(state: State) -> Draft | None:
 
 
 def carry_out(state: State, change: Change, now: float, ids: Callable[[], str]) -> Appended:
-    """`change` and what follows from it, as events after `state.seq`."""
+    """`change` and what follows from it, as events after `state.seq`.
+
+    Raises ValueError for a change of status that the table in `state.py` does not have: that is a defect.
+    """
     earlier = list(change.processed)
     events = numbered(state.seq, change.drafts, now, ids)
-    after = processed(fold(state, events), earlier)
+    after = state
+    for event in events:
+        if event.type in STATUS_EVENTS and event.type not in MAY_FOLLOW[after.status]:
+            raise ValueError(f"{event.type} cannot follow the status {after.status}")
+        after = fold(after, [event])
+    after = processed(after, earlier)
     while (draft := settle(after)) is not None:
         if after.turn is None:  # a turn begins, and takes all that waits
             taken = frozenset(after.waiting)
