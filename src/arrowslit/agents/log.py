@@ -34,7 +34,7 @@ class Changed:
 
 
 class Log:
-    """The events of all sessions, on the port Sessions. `wake` is told ids of sessions that the relay can go on with."""
+    """The events of all sessions, on the port Sessions. `wake` is told which of them the relay can go on with."""
 
     def __init__(
         self, sessions: Sessions, clock: Clock, random: RandomBytes, wake: Callable[[str], None] = lambda _: None
