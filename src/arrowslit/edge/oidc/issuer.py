@@ -54,7 +54,7 @@ class Issuer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.algorithm not in ALGORITHMS:
             yield f"algorithm {self.algorithm!r} is none of {', '.join(ALGORITHMS)}"
         if self.jwks_url is not None and not may_fetch(self.jwks_url):
-            yield f"jwks_url {self.jwks_url!r} is no https:// URL (http:// is for loopback)"
+            yield "jwks_url is no https:// URL without user and fragment (http:// is for loopback)"
         if self.jwks_url is None and not may_fetch(self.issuer):
             yield f"the keys of {self.issuer!r}, which is no https:// URL, cannot be discovered: give a jwks_url"
         if refused := sorted(self.scopes - GRANTED):
