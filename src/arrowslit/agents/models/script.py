@@ -85,8 +85,6 @@ def _as_json(block: _Text | _ToolUse) -> JSON:
 
 
 def _invalid(what: str, why: object) -> NoReturn:
-    raise Error(
-        "validation_error",
-        f"{what}: {why}",
-        hint=f'a turn is a list of text and tool_use blocks, or {{"fault": {" | ".join(map(repr, get_args(FaultName)))}}}',
-    )
+    faults = ", ".join(get_args(FaultName))
+    hint = f"a turn is a list of text and tool_use blocks, or an object with a `fault`, one of {faults}"
+    raise Error("validation_error", f"{what}: {why}", hint=hint)
