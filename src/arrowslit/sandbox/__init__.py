@@ -1,0 +1,3 @@
+"""Where an agent's code runs: in isolation, on a machine that its user owns."""
+
+from __future__ import annotations
