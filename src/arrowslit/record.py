@@ -1,9 +1,12 @@
-"""Record of the ledger, and the port Ledger: what cannot be recorded does not happen."""
+"""Record of the ledger, and the port Ledger: what cannot be recorded does not happen. CallRecord: what its records say
+of one call; the port CallRecords.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 Fields = Mapping[str, object]
 """The facts of a record: JSON values only. Never an argument, a result or a secret in clear."""
@@ -23,3 +26,73 @@ class Ledger(Protocol):
     def digest(self, data: bytes) -> str:
         """A keyed fingerprint of `data` (hex): a record can be matched with what was sent, and reveals nothing."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One call as the ledger knows it. Times are RFC 3339 in UTC.
+
+    `outcome` is None while the call is open, and so is what comes with it. `code` and `reason` say why there was no
+    answer, `status` is the HTTP status of one. `ms` is None where nobody measured: the relay that asked died.
+    """
+
+    id: str
+    tenant: str | None
+    principal: str
+    agent: str
+    agent_version: int
+    server: str
+    tunnel: str
+    tool: str | None
+    method: str | None
+    asked_at: str
+    outcome: str | None = None
+    code: str | None = None
+    reason: str | None = None
+    status: int | None = None
+    answer_bytes: int | None = None
+    ended_at: str | None = None
+    ms: float | None = None
+
+
+class CallRecords(Protocol):
+    """Where it can be looked up what became of a call."""
+
+    async def call(self, call_id: str) -> CallRecord | None:
+        """The call of that id, whosever it is; None if the ledger has none."""
+        ...
+
+
+def fold(records: Iterable[Mapping[str, Any]]) -> CallRecord | None:
+    """What the records of one call, in their order, say of it; None if none of them began it.
+
+    The first outcome counts: what is recorded later never changes the one that was given.
+    """
+    began: Mapping[str, Any] | None = None
+    ended: Mapping[str, Any] = {}
+    for record in records:
+        if record["kind"] in ("asked", "denied"):
+            began = began or record
+        if record["kind"] in ("outcome", "denied"):
+            ended = ended or record
+    if began is None:
+        return None
+    return CallRecord(
+        id=began["call"],
+        tenant=began["tenant"],
+        principal=began["principal"],
+        agent=began["agent"],
+        agent_version=began["agent_version"],
+        server=began["server"],
+        tunnel=began["tunnel"],
+        tool=began["tool"],
+        method=began["method"],
+        asked_at=began["ts"],
+        outcome="denied" if ended.get("kind") == "denied" else ended.get("outcome"),
+        code=ended.get("code"),
+        reason=ended.get("reason"),
+        status=ended.get("status"),
+        answer_bytes=ended.get("answer_bytes"),
+        ended_at=ended.get("ts"),
+        ms=ended.get("ms"),
+    )
