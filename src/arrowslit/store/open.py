@@ -17,16 +17,20 @@ from arrowslit.ids import RandomBytes
 from arrowslit.principal import Change
 from arrowslit.store.agents import StoredAgents
 from arrowslit.store.database import Database, open_database
+from arrowslit.store.environments import StoredEnvironments
 from arrowslit.store.keys import StoredKeys, ensure_admin_key
+from arrowslit.store.sessions import StoredSessions
 from arrowslit.store.snapshot import Snapshot
 from arrowslit.store.tables import root_key
 from arrowslit.store.tunnels import StoredTunnels
+from arrowslit.store.work import StoredWork
 
 log = logging.getLogger(__name__)
 
 
 class Store:
-    """Everything that is kept: `grants`, `tunnels`, `agents` and `keys` fulfil the ports of those names.
+    """Everything that is kept: `grants`, `tunnels`, `agents`, `keys`, `environments` and `sessions` fulfil the ports of
+    those names, `work` the port WorkQueue.
 
     One process has one store open on a database: what is in memory is what this process wrote.
     """
@@ -37,6 +41,9 @@ class Store:
         self.tunnels = StoredTunnels(database, self.grants, self._notify, root, hasher, clock)
         self.agents = StoredAgents(database, self.grants, self._notify, clock, random)
         self.keys = StoredKeys(database, self.grants, self._notify, hasher, clock, random)
+        self.environments = StoredEnvironments(database, self._notify, hasher, clock, random)
+        self.work = StoredWork(database, self.environments, hasher, clock, random)
+        self.sessions = StoredSessions(database, self.environments, self.work, clock)
         self._database = database
         self._root = root
         self._listeners: list[Callable[[Change], None]] = []
@@ -55,6 +62,7 @@ class Store:
             await store.keys.load()
             await store.tunnels.load()
             await store.agents.load()
+            await store.environments.load()
             yield store
         finally:
             await database.close()
