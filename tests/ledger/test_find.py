@@ -25,7 +25,14 @@ WHO: dict[str, Any] = {
     "method": "tools/call",
     "tool": "look",
 }
-ENDED: dict[str, Any] = {"outcome": "result", "code": None, "reason": None, "status": 200, "answer_bytes": 40, "ms": 12.5}
+ENDED: dict[str, Any] = {
+    "outcome": "result",
+    "code": None,
+    "reason": None,
+    "status": 200,
+    "answer_bytes": 40,
+    "ms": 12.5,
+}
 
 
 def line(kind: str, call: str | None = ID, **fields: object) -> bytes:
@@ -69,7 +76,7 @@ def test_files_before_the_one_in_which_a_call_began_are_not_read(tmp_path: Path)
 
 def test_records_that_only_mention_the_id_are_not_the_calls(tmp_path: Path) -> None:
     mentions = line("model_request", None, results=[ID], inner={"call": ID})
-    folder = lay(tmp_path, line("asked", **WHO) + mentions + line("asked", OTHER, **{**WHO, "tool": ID}))
+    folder = lay(tmp_path, line("asked", **WHO) + mentions + line("asked", OTHER, **WHO | {"tool": ID}))
 
     assert kinds(find_call(folder, ID)) == ["asked"]
 
@@ -106,7 +113,7 @@ def test_a_line_without_end_takes_no_memory_and_hides_nothing_after_it(
 # ---------------------------------------------------------------- what they say
 
 
-def record(kind: str, **fields: object) -> Mapping[str, Any]:
+def record(kind: str, **fields: Any) -> Mapping[str, Any]:
     found: dict[str, Any] = json.loads(line(kind, **fields))
     return found
 
