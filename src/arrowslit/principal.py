@@ -113,7 +113,10 @@ class Grants(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is known of an API key, without the key. Times are Unix seconds; `last_four` are its last characters."""
+    """What is known of an API key, without the key. Times are Unix seconds; `last_four` are its last characters.
+
+    `minted_by` is the id of the key that made it, None where an administrator did.
+    """
 
     id: str
     scopes: frozenset[Scope]
@@ -124,10 +127,16 @@ class ApiKey:
     revoked_at: float | None = None
     name: str | None = None
     last_four: str = ""
+    minted_by: str | None = None
 
     def live(self, now: float) -> bool:
         """Whether it still opens a door."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+def no_such_key() -> Error:
+    """What is said of a key that does not exist, and of one that is not the caller's to see."""
+    return Error("key_not_found", "there is no such key", hint="see: arrowslit key list")
 
 
 class KeyAdmin(Protocol):
@@ -141,8 +150,13 @@ class KeyAdmin(Protocol):
         tenant: Tenant | None = None,
         expires_at: float | None = None,
         name: str | None = None,
+        minted_by: str | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new API key and its text, which is shown this once. `agents` are ids."""
+        """A new API key and its text, which is shown this once. `agents` are ids, `minted_by` is that of an API key.
+
+        A minted key is forgotten a week after its end. Raises Error `unauthenticated` if the key that mints was revoked
+        meanwhile, `rate_limited` if ten thousand of its keys are good at this moment.
+        """
         ...
 
     async def create_registration(
@@ -164,7 +178,7 @@ class KeyAdmin(Protocol):
         ...
 
     async def revoke(self, key_id: str) -> ApiKey | Registration:
-        """End it now. Again: the same answer."""
+        """End it now, and with it every key that it minted. Again: the same answer."""
         ...
 
 

@@ -6,20 +6,22 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from arrowslit.clock import Clock
 from arrowslit.credential import CredentialKind, Hasher, encode
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes, new_id
-from arrowslit.principal import ApiKey, Change, KeyRevoked, Scope, Tenant
+from arrowslit.principal import ApiKey, Change, KeyRevoked, Scope, Tenant, no_such_key
 from arrowslit.store.database import Database
 from arrowslit.store.snapshot import Snapshot
 from arrowslit.store.tables import api_keys, registration_tokens
 from arrowslit.tunnel import Registration, check_pattern
 
 FIRST_KEY = "admin.key"  # the name of the key that `ensure_admin_key` makes, after the file it is kept in
+MINTED = 10_000  # keys of one key that are good at the same time: some 10 MB, and more sessions than one relay runs
+REMEMBERED = 7 * 86400.0  # seconds that a minted key can be looked up after its end
 
 
 class StoredKeys:
@@ -36,6 +38,7 @@ class StoredKeys:
     ) -> None:
         self._database, self._snapshot, self._notify = database, snapshot, notify
         self._hasher, self._clock, self._random = hasher, clock, random
+        self._minted: dict[str, dict[str, str]] = {}  # id of the key that minted -> ids and hashes of its keys
         self.live = snapshot.live
 
     async def load(self) -> None:
@@ -44,7 +47,7 @@ class StoredKeys:
             scopes = frozenset(Scope(scope) for scope in row.scopes)
             tenant = None if row.tenant is None else Tenant(row.tenant)
             key = ApiKey(row.id, scopes, frozenset(row.agents), tenant, row.created_at, row.expires_at, row.revoked_at)
-            self._snapshot.put_key(replace(key, name=row.name, last_four=row.last_four), row.hash)
+            self._put_new(replace(key, name=row.name, last_four=row.last_four, minted_by=row.minted_by), row.hash)
         for row in await self._database.read(select(registration_tokens)):
             registration = Registration(row.id, row.pattern, row.created_at, row.expires_at, row.revoked_at)
             registration = replace(registration, name=row.name, last_four=row.last_four)
@@ -54,7 +57,7 @@ class StoredKeys:
         """See `KeyAdmin.read`."""
         found = self._snapshot.keys.get(key_id) or self._snapshot.registrations.get(key_id)
         if found is None:
-            raise Error("key_not_found", "there is no such key", hint="see: arrowslit key list")
+            raise no_such_key()
         return found
 
     def every(self) -> Sequence[ApiKey | Registration]:
@@ -70,6 +73,7 @@ class StoredKeys:
         tenant: Tenant | None = None,
         expires_at: float | None = None,
         name: str | None = None,
+        minted_by: str | None = None,
     ) -> tuple[ApiKey, str]:
         """See `KeyAdmin.create`."""
         text = encode(CredentialKind.API_KEY, self._random(32))
@@ -82,15 +86,46 @@ class StoredKeys:
             expires_at=expires_at,
             name=name,
             last_four=text[-4:],
+            minted_by=minted_by,
         )
         key_hash = self._hasher(text)
 
-        async def work(connection: AsyncConnection) -> ApiKey:
+        async def work(connection: AsyncConnection) -> Sequence[ApiKey]:
+            ended = self._check_minting(minted_by) if minted_by is not None else ()
+            if ended:
+                await connection.execute(delete(api_keys).where(api_keys.c.id.in_([each.id for each in ended])))
             row = {"tenant": key.tenant, "scopes": sorted(key.scopes), "agents": sorted(key.agents)}
-            await connection.execute(insert(api_keys).values(**_common(key), **row, hash=key_hash))
-            return key
+            values = _common(key) | row | {"hash": key_hash, "minted_by": minted_by}
+            await connection.execute(insert(api_keys).values(**values))
+            return ended
 
-        return await self._database.write(work, lambda new: self._snapshot.put_key(new, key_hash)), text
+        def then(ended: Sequence[ApiKey]) -> None:
+            for each in ended:
+                self._forget(each)
+            self._put_new(key, key_hash)
+
+        await self._database.write(work, then)
+        return key, text
+
+    def _check_minting(self, minter: str) -> Sequence[ApiKey]:
+        """Raise if that key may mint no more; otherwise the first hundred of its keys that are to be forgotten."""
+        if not self.live(minter):
+            raise Error("unauthenticated", "this key is no longer good", hint="use another key")
+        now = self._clock.now()
+        minted = [self._snapshot.keys[each] for each in self._minted.get(minter, ())]
+        if sum(each.live(now) for each in minted) >= MINTED:
+            hint = "let keys end sooner with expires_at, or revoke those that are not used any more"
+            raise Error("rate_limited", f"this key minted {MINTED} keys that are still good", hint=hint, retry_after=60)
+        return [each for each in minted if (each.expires_at or now) < now - REMEMBERED][:100]
+
+    def _put_new(self, key: ApiKey, key_hash: str) -> None:
+        self._snapshot.put_key(key, key_hash)
+        if key.minted_by is not None:
+            self._minted.setdefault(key.minted_by, {})[key.id] = key_hash
+
+    def _forget(self, key: ApiKey) -> None:
+        assert key.minted_by is not None
+        self._snapshot.forget_key(key.id, self._minted[key.minted_by].pop(key.id))
 
     async def create_registration(
         self, pattern: str, *, expires_at: float | None = None, name: str | None = None
@@ -121,24 +156,28 @@ class StoredKeys:
         """See `KeyAdmin.revoke`."""
         now = self._clock.now()
 
-        async def work(connection: AsyncConnection) -> ApiKey | Registration:
+        async def work(connection: AsyncConnection) -> Sequence[ApiKey | Registration]:
             key = self.read(key_id)
             if key.revoked_at is not None:
-                return key
+                return ()
             table = _table(key)
             await connection.execute(update(table).where(table.c.id == key_id).values(revoked_at=now))
-            return replace(key, revoked_at=now)
+            its_own = (api_keys.c.minted_by == key_id) & api_keys.c.revoked_at.is_(None)
+            await connection.execute(update(api_keys).where(its_own).values(revoked_at=now))
+            minted = (self._snapshot.keys[each] for each in self._minted.get(key_id, ()))
+            return [replace(each, revoked_at=now) for each in (key, *minted) if each.revoked_at is None]
 
-        return await self._database.write(work, self._put_revoked)
+        await self._database.write(work, self._put_revoked)
+        return self.read(key_id)
 
-    def _put_revoked(self, key: ApiKey | Registration) -> None:
-        if key == self.read(key.id):
-            return
-        if isinstance(key, ApiKey):
-            self._snapshot.put_key(key)
-        else:
-            self._snapshot.put_registration(key)
-        self._notify(KeyRevoked(key.id))
+    def _put_revoked(self, keys: Sequence[ApiKey | Registration]) -> None:
+        for key in keys:
+            if isinstance(key, ApiKey):
+                self._snapshot.put_key(key)
+            else:
+                self._snapshot.put_registration(key)
+        for key in keys:
+            self._notify(KeyRevoked(key.id))
 
 
 async def ensure_admin_key(keys: StoredKeys, held: ApiKey | None) -> str | None:

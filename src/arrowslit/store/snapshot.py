@@ -62,7 +62,7 @@ class Snapshot:
         if key_id is None or not self.live(key_id):
             return None
         key = self.keys[key_id]
-        return Principal(key.id, key.tenant, key.scopes, key.agents)
+        return Principal(key.id, key.tenant, key.scopes, key.agents, key.expires_at)
 
     def live(self, key_id: str) -> bool:
         """Whether the API key of that id opens a door now."""
@@ -122,6 +122,11 @@ class Snapshot:
         self.keys[key.id] = key
         if key_hash is not None:
             self._key_of[key_hash] = key.id
+
+    def forget_key(self, key_id: str, key_hash: str) -> None:
+        """The API key is not kept any more."""
+        self.keys.pop(key_id, None)
+        self._key_of.pop(key_hash, None)
 
     def put_registration(self, registration: Registration, token_hash: str | None = None) -> None:
         """The registration as it is now; a new one comes with its token's hash."""

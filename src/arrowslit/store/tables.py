@@ -96,6 +96,7 @@ api_keys = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
     Column("revoked_at", Double),
+    Column("minted_by", String(64)),  # the id of an API key
 )
 
 environments = Table(
