@@ -116,6 +116,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "not_supported": _refused(INVALID_REQUEST, 400),
         "wildcard_not_allowed": _refused(INVALID_REQUEST, 400),
         "url_not_tunnelled": _refused(INVALID_REQUEST, 400),
+        "not_granted": _refused(INVALID_REQUEST, 400),
         # a connector at the relay's door; WebSocket close codes are in link/pipe.py
         "connector_unauthenticated": _refused(INVALID_REQUEST, 401),
         "key_mismatch": _refused(INVALID_REQUEST, 403),

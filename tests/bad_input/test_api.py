@@ -91,7 +91,7 @@ async def test_a_request_that_is_wrong_is_refused(
     await scene.refused(request(method, path, body, headers=(*JSON, bearer(scene.house.admin))), status, code)
 
 
-@pytest.mark.parametrize("path", ["/v1/tunnels", "/v1/keys", "/v1/tunnels/tnl_inventory/reveal_token", "/v1/nothing"])
+@pytest.mark.parametrize("path", ["/v1/tunnels", "/v1/keys", "/v1/tunnels/tnl_inventory/reveal_token", "/v1/relay"])
 async def test_a_key_for_an_agent_does_not_open_the_api(scene: Scene, path: str) -> None:
     """AZ-23."""
     for method in ("GET", "POST"):

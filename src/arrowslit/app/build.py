@@ -108,7 +108,7 @@ async def relay(
         accept = Accept(hub, store.tunnels, identity, clock, random)
         yield Relay(
             app=Starlette(
-                routes=[*_health(hub), *_v1(config, store, wrong, hub, identity, clock, random)],
+                routes=[*_health(hub), *_v1(config, store, wrong, hub, identity, clock, random, root)],
                 exception_handlers={404: _nothing_there, 405: _no_such_method},
             ),
             gate=Gate(
@@ -134,6 +134,7 @@ def _v1(
     identity: RelayIdentity,
     clock: Clock,
     random: RandomBytes,
+    root: RootKey,
 ) -> list[Route]:
     from arrowslit.agents.api.routes import routes  # nor for this
 
@@ -143,6 +144,9 @@ def _v1(
         tunnels=store.tunnels,
         agents=store.agents,
         keys=store.keys,
+        environments=store.environments,
+        workers=store.work,
+        cursor_key=root.derive("page-cursors"),
         links=hub,
         clock=clock,
         random=random,

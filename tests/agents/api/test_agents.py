@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from starlette.applications import Starlette
 
+from arrowslit.agent import Permission
 from arrowslit.outcome import Effect
 from arrowslit.principal import Grant, Principal, Scope
 from arrowslit.store.open import Store
@@ -25,6 +27,14 @@ def enabled(name: str, **fields: object) -> dict[str, object]:
     return {"name": name, "enabled": True, **fields}
 
 
+BUILTIN = {"type": "agent_toolset_20260401"}
+CUSTOM = {
+    "type": "custom",
+    "name": "reorder",
+    "description": "Orders more.",
+    "input_schema": {"type": "object", "properties": {"sku": {"type": "string"}}, "required": ["sku"]},
+}
+MANY = [{**CUSTOM, "name": f"custom_{number}"} for number in range(255)] + [{**CUSTOM, "name": "last"}]
 OFFICIAL = {"name": "assistant", "mcp_servers": [SERVER], "tools": [toolset(configs=[enabled("check_stock")])]}
 SHORT = {"type": "tunnel", "tunnel_id": "tnl_internal_inventory"}
 
@@ -86,6 +96,10 @@ async def test_an_agent_has_the_official_shape_with_every_default_filled_in(admi
         "metadata": {"team": "supply"},
         "multiagent": None,
         "execution_identity": {"type": "service_account"},
+        "on_unknown": "stop",
+        "cannot_confirm": "I can't confirm that right now: {tool} on {server} could not be reached.",
+        "default_environment": None,
+        "limits": {"model_requests": 50, "tool_calls": 200, "output_tokens": 200_000, "seconds": 3600.0},
         "created_at": "2026-11-18T11:06:40.000Z",
         "updated_at": "2026-11-18T11:06:40.000Z",
         "archived_at": None,
@@ -321,10 +335,43 @@ async def test_the_first_label_of_a_server_names_its_target(admin: Caller, store
         ({"version": 1}, "unknown_field"),
         ({"skills": [{"type": "custom", "skill_id": "s"}]}, "not_supported"),
         ({"multiagent": {"type": "coordinator"}}, "not_supported"),
-        ({"sandbox": {"type": "self_hosted", "id": "env_1"}}, "not_supported"),
+        ({"skills": {}}, "validation_error"),
+        ({"vault_ids": ["vlt_1"]}, "unknown_field"),
+        ({"sandbox": {"type": "cloud", "id": "env_1"}}, "validation_error"),
+        ({"sandbox": "env_1"}, "validation_error"),
+        ({"sandbox": None, "default_environment": None}, "validation_error"),
+        ({"on_unknown": "guess"}, "validation_error"),
+        ({"cannot_confirm": "No {reason}."}, "validation_error"),
+        ({"cannot_confirm": "{server.tenant}"}, "validation_error"),
+        ({"cannot_confirm": "{tool!r} {}"}, "validation_error"),
+        ({"cannot_confirm": "}{"}, "validation_error"),
+        ({"cannot_confirm": ""}, "validation_error"),
+        ({"cannot_confirm": "x" * 1001}, "validation_error"),
+        ({"cannot_confirm": "\u001b[2J"}, "validation_error"),
+        ({"limits": {"model_requests": 0}}, "validation_error"),
+        ({"limits": {"seconds": 86_401}}, "validation_error"),
+        ({"limits": {"money": 1}}, "unknown_field"),
         ({"execution_identity": {"type": "aws_role"}}, "not_supported"),
-        ({"tools": [{"type": "agent_toolset_20260401"}]}, "not_supported"),
-        ({"tools": [{"type": "custom", "name": "x"}]}, "not_supported"),
+        ({"tools": [toolset(), {"type": "web_search_20250305"}]}, "not_supported"),
+        ({"tools": [toolset(), BUILTIN, BUILTIN]}, "validation_error"),
+        ({"tools": [toolset(), {**BUILTIN, "configs": [{"name": "rm"}]}]}, "validation_error"),
+        ({"tools": [toolset(), {**BUILTIN, "configs": [{"name": "bash"}, {"name": "bash"}]}]}, "validation_error"),
+        ({"tools": [toolset(), {**BUILTIN, "configs": [{"name": "bash", "type": "read"}]}]}, "validation_error"),
+        ({"tools": [toolset(), {**BUILTIN, "configs": [enabled("web_fetch")]}]}, "not_supported"),
+        (
+            {"tools": [toolset(), {**BUILTIN, "configs": [{"name": "web_search", "user_location": {}}]}]},
+            "not_supported",
+        ),
+        ({"tools": [toolset(), {"type": "custom", "name": "x"}]}, "validation_error"),
+        ({"tools": [toolset(), {**CUSTOM, "name": "a b"}]}, "validation_error"),
+        ({"tools": [toolset(), {**CUSTOM, "name": "x" * 129}]}, "validation_error"),
+        ({"tools": [toolset(), {**CUSTOM, "description": ""}]}, "validation_error"),
+        ({"tools": [toolset(), {**CUSTOM, "input_schema": {"type": "string"}}]}, "validation_error"),
+        ({"tools": [toolset(), {**CUSTOM, "input_schema": {"type": "object", "required": "x"}}]}, "validation_error"),
+        ({"tools": [toolset(), {**CUSTOM, "strict": True}]}, "unknown_field"),
+        ({"tools": [toolset(), CUSTOM, CUSTOM]}, "validation_error"),
+        ({"tools": [toolset(), BUILTIN, {**CUSTOM, "name": "bash"}]}, "validation_error"),
+        ({"tools": [toolset(configs=[{"name": "x"}]), *MANY]}, "validation_error"),
         ({"tools": [{"mcp_server_name": "stock"}]}, "validation_error"),
         ({"tools": ["mcp_toolset"]}, "validation_error"),
         ({"tools": []}, "validation_error"),  # the server would be of no use
@@ -370,3 +417,125 @@ async def test_a_short_form_that_makes_no_sense_is_refused(
     body = {"name": "a", "mcp_servers": [{**SHORT, **short}]}
 
     assert await admin.refused("POST", "/v1/agents", body) == (status, code)
+
+
+async def test_the_sandbox_has_its_tools_by_default_and_none_that_fetch_from_the_web(admin: Caller) -> None:
+    body = {**BUILTIN, "configs": [{"name": "bash", "permission_policy": ASK}, {"name": "web_fetch", "enabled": False}]}
+    made = await admin.ok("POST", "/v1/agents", {"name": "a", "tools": [body]})
+
+    assert made["tools"] == [
+        {
+            **BUILTIN,
+            "default_config": {"enabled": True, "permission_policy": ALLOW},
+            "configs": [
+                {"type": "bash", "name": "bash", "enabled": True, "permission_policy": ASK},
+                {"type": "web_fetch", "name": "web_fetch", "enabled": False, "permission_policy": ALLOW},
+                {"type": "web_search", "name": "web_search", "enabled": False, "permission_policy": ALLOW},
+            ],
+        }
+    ]
+    assert await admin.ok("POST", f"/v1/agents/{made['id']}", {"tools": made["tools"]}) == made
+
+
+async def test_an_allowlist_of_the_sandbox_enables_what_it_names(admin: Caller, store: Store) -> None:
+    body = {**BUILTIN, "default_config": {"enabled": False, "permission_policy": ASK}, "configs": [enabled("read")]}
+    made = await admin.ok("POST", "/v1/agents", {"name": "a", "tools": [body]})
+
+    builtin = store.agents.read(made["id"]).definition.builtin
+
+    assert builtin is not None
+    assert builtin.tools() == {"read": Permission.ALWAYS_ASK}
+    assert made["tools"][0]["configs"] == [
+        {"type": "read", "name": "read", "enabled": True, "permission_policy": ASK},
+    ]
+
+
+async def test_a_custom_tool_is_kept_as_it_was_given_beside_the_others(admin: Caller) -> None:
+    made = await admin.ok("POST", "/v1/agents", {**OFFICIAL, "tools": [CUSTOM, toolset(), BUILTIN]})
+
+    assert [tool["type"] for tool in made["tools"]] == ["agent_toolset_20260401", "mcp_toolset", "custom"]
+    assert made["tools"][2] == CUSTOM
+    only_servers = await admin.ok("POST", f"/v1/agents/{made['id']}", {"tools": [toolset()]})
+    assert [tool["type"] for tool in only_servers["tools"]] == ["mcp_toolset"]
+
+
+async def test_an_agent_has_at_most_256_tools(admin: Caller) -> None:
+    made = await admin.ok("POST", "/v1/agents", {"name": "a", "tools": MANY})
+
+    assert len(made["tools"]) == 256
+
+
+async def test_a_sandbox_of_the_short_form_is_where_code_runs(admin: Caller, store: Store) -> None:
+    environment = await store.environments.create("team-default")
+    sandbox = {"type": "self_hosted", "id": "sbx_team_default"}
+
+    made = await admin.ok("POST", "/v1/agents", {"name": "a", "sandbox": sandbox})
+
+    assert made["default_environment"] == environment.id
+    assert [tool["type"] for tool in made["tools"]] == ["agent_toolset_20260401"]
+    moved = await admin.ok("POST", f"/v1/agents/{made['id']}", {"sandbox": None})
+    assert moved["default_environment"] is None
+    assert moved["tools"] == made["tools"]
+    again = await admin.ok("POST", f"/v1/agents/{made['id']}", {"default_environment": "team-default", "tools": []})
+    assert (again["default_environment"], again["tools"]) == (environment.id, [])
+
+
+async def test_a_sandbox_that_says_which_tools_it_has_keeps_to_them(admin: Caller, store: Store) -> None:
+    environment = await store.environments.create("team-default")
+    tools = [{**BUILTIN, "default_config": {"enabled": False}, "configs": [enabled("bash")]}]
+
+    body = {"name": "a", "sandbox": {"type": "self_hosted", "id": environment.id}, "tools": tools}
+    made = await admin.ok("POST", "/v1/agents", body)
+
+    assert [each["name"] for each in made["tools"][0]["configs"]] == ["bash"]
+    assert made["tools"][0]["default_config"]["enabled"] is False
+
+
+async def test_a_sandbox_that_is_not_there_is_refused(admin: Caller, store: Store) -> None:
+    old = await store.environments.create("old")
+    await store.environments.archive(old.id)
+
+    for name, status, code in ((old.id, 400, "environment_archived"), ("none", 404, "environment_not_found")):
+        body = {"name": "a", "sandbox": {"type": "self_hosted", "id": name}}
+        assert await admin.refused("POST", "/v1/agents", body) == (status, code)
+        assert await admin.refused("POST", "/v1/agents", {"name": "a", "default_environment": name}) == (status, code)
+
+
+async def test_what_an_agent_says_and_where_it_ends_can_be_chosen_and_put_back(admin: Caller) -> None:
+    ours = {
+        "on_unknown": "tell",
+        "cannot_confirm": "Ask again later: {server} is out of reach.",
+        "limits": {"model_requests": 5, "tool_calls": 10, "output_tokens": 1000, "seconds": 60},
+    }
+    made = await admin.ok("POST", "/v1/agents", {"name": "a", **ours})
+    assert {name: made[name] for name in ours} == ours
+
+    reset = await admin.ok("POST", f"/v1/agents/{made['id']}", dict.fromkeys(ours))
+
+    assert reset["on_unknown"] == "stop"
+    assert "{tool}" in reset["cannot_confirm"]
+    assert reset["limits"]["model_requests"] == 50
+
+
+async def test_an_agent_that_asks_the_automatic_judge_keeps_the_word(admin: Caller) -> None:
+    tools = [toolset(configs=[enabled("check_stock", permission_policy={"type": "auto"})])]
+    made = await admin.ok("POST", "/v1/agents", {**OFFICIAL, "tools": tools})
+
+    assert made["tools"][0]["configs"][0]["permission_policy"] == {"type": "auto"}
+
+
+async def test_a_key_reads_the_agents_that_it_may_invoke_and_knows_of_no_others(
+    app: Starlette, admin: Caller, store: Store
+) -> None:
+    own = await admin.ok("POST", "/v1/agents", {"name": "own"})
+    other = await admin.ok("POST", "/v1/agents", {"name": "other"})
+    _, key = await store.keys.create(scopes={Scope.INVOKE}, agents={own["id"]})
+
+    async with Caller(app, key) as invoker:
+        assert await invoker.ok("GET", f"/v1/agents/{own['id']}?version=1") == own
+        assert (await invoker.ok("GET", f"/v1/agents/{own['id']}/versions"))["data"] == [own]
+        assert (await invoker.ok("GET", "/v1/agents"))["data"] == [own]
+        for path in (f"/v1/agents/{other['id']}", f"/v1/agents/{other['id']}/versions", "/v1/agents/agent_none"):
+            assert await invoker.refused("GET", path) == (404, "agent_not_found")
+        for path in ("/v1/agents", f"/v1/agents/{own['id']}", f"/v1/agents/{own['id']}/archive", "/v1/agents/x"):
+            assert await invoker.refused("POST", path, {"name": "x"}) == (403, "forbidden")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NoReturn, TypeVar
 
 import msgspec
+from msgspec import UnsetType
 from starlette.requests import Request
 
 from arrowslit.errors import Error
@@ -88,6 +89,24 @@ def check_label(text: Label, what: str) -> Label:
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text or ""):
         raise Error("validation_error", f"the {what} holds control characters", hint="use one line of plain text")
     return text
+
+
+def patched(
+    before: Mapping[str, str], patch: Mapping[str, str | None] | UnsetType | None, *, empty_deletes: bool = False
+) -> Mapping[str, str]:
+    """Metadata after a patch, in which null deletes a pair, as does "" with `empty_deletes`; null itself clears all.
+
+    Raises Error `validation_error` for more than 16 pairs of 64 and 512 characters, as officially.
+    """
+    if isinstance(patch, UnsetType):
+        return before
+    if patch is None:
+        return {}
+    merged = {**before, **patch}
+    kept = {name: value for name, value in merged.items() if value is not None and (value or not empty_deletes)}
+    if len(kept) > 16 or any(len(name) > 64 or len(value) > 512 for name, value in kept.items()):
+        raise Error("validation_error", "metadata holds at most 16 pairs, names of 64 and values of 512 characters")
+    return kept
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

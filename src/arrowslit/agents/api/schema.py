@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from arrowslit.agent import Permission
+from arrowslit.agent import OnUnknown, Permission
 from arrowslit.outcome import Effect
 from arrowslit.principal import Scope
 from arrowslit.tunnel import KeyBinding
@@ -100,6 +100,48 @@ class ToolsetBody(Strict):
     deadline_ms: Annotated[int, Meta(ge=1, le=3_600_000)] | None = None
 
 
+SandboxTool = Literal["bash", "edit", "read", "write", "glob", "grep", "web_fetch", "web_search"]
+
+
+class BuiltinToolBody(Strict):
+    """One tool of the sandbox. The last five fields belong to the tools that fetch from the web, which we never run."""
+
+    name: SandboxTool
+    type: SandboxTool | None = None
+    enabled: bool | None = None
+    permission_policy: PolicyBody | None = None
+    allowed_domains: object = None
+    blocked_domains: object = None
+    max_content_tokens: object = None
+    url_sources: object = None
+    user_location: object = None
+
+
+class BuiltinBody(Strict):
+    """The tools of the sandbox."""
+
+    type: Literal["agent_toolset_20260401"]
+    default_config: DefaultBody | None = None
+    configs: Annotated[list[BuiltinToolBody], Meta(max_length=8)] = []
+
+
+class ObjectSchema(Struct):
+    """A JSON Schema of type object. Whatever else it says is for the model."""
+
+    type: Literal["object"]
+    properties: dict[str, object] | None = None
+    required: list[str] | None = None
+
+
+class CustomBody(Strict):
+    """A tool that the application runs."""
+
+    type: Literal["custom"]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+    description: Annotated[str, Meta(min_length=1, max_length=16_384)]
+    input_schema: dict[str, object]
+
+
 class UrlServer(Strict, tag="url"):
     """A server by its URL."""
 
@@ -137,13 +179,32 @@ class ModelBody(Strict):
     inference_geo: Label | None = None
 
 
+class SandboxBody(Strict):
+    """Where an agent's code runs: the short form, ours. `id` is an environment's id or name."""
+
+    type: Literal["self_hosted"]
+    id: Label
+
+
+class LimitsBody(Strict):
+    """Where a turn ends at the latest, ours. What is absent gets its default."""
+
+    model_requests: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    tool_calls: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    output_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    seconds: Annotated[float, Meta(ge=1, le=86_400)] | None = None
+
+
 Servers = Annotated[list[UrlServer | TunnelServer], Meta(max_length=20)]
 Tools = Annotated[list[dict[str, object]], Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=100_000)]
 
 
 class AgentBody(Strict):
-    """POST /v1/agents. `instructions` is the short form of `system`. An absent field differs from a null one."""
+    """POST /v1/agents. An absent field differs from a null one.
+
+    Ours are `instructions`, the short form of `system`, `sandbox`, and what comes after it.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=256)] | UnsetType = UNSET
     model: Label | ModelBody | UnsetType = UNSET
@@ -153,14 +214,28 @@ class AgentBody(Strict):
     metadata: dict[str, str | None] | UnsetType | None = UNSET
     mcp_servers: Servers | UnsetType | None = UNSET
     tools: Tools | UnsetType | None = UNSET
-    # official, and not there yet: refused unless empty
-    skills: object = None
+    # official, and not there: refused unless empty
+    skills: list[object] | None = None
     multiagent: object = None
     execution_identity: object = None
-    sandbox: object = None
+    sandbox: SandboxBody | UnsetType | None = UNSET
+    on_unknown: OnUnknown | UnsetType | None = UNSET
+    cannot_confirm: Annotated[str, Meta(min_length=1, max_length=1000)] | UnsetType | None = UNSET
+    default_environment: Label | UnsetType | None = UNSET
+    limits: LimitsBody | UnsetType | None = UNSET
 
 
 class AgentUpdateBody(AgentBody):
     """POST /v1/agents/{id}. `version` is the one that was read; without it the update holds whatever came between."""
 
     version: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+
+
+class NarrowerBody(Strict):
+    """What a session may say of its agent: each field replaces the agent's, and grants no more than the agent has."""
+
+    model: Label | ModelBody | UnsetType = UNSET
+    system: Text | UnsetType | None = UNSET
+    mcp_servers: Annotated[list[UrlServer], Meta(max_length=20)] | UnsetType | None = UNSET
+    tools: Tools | UnsetType | None = UNSET
+    skills: list[object] | None = None

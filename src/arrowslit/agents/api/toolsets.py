@@ -1,4 +1,4 @@
-"""From `mcp_servers` and `tools` of a request to an agent's toolsets, and back to the official form."""
+"""From `mcp_servers` and their `mcp_toolset`s to an agent's toolsets, and back to the official form."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from msgspec import UNSET
+from msgspec import UnsetType
 
 from arrowslit import ids
 from arrowslit.agent import Permission, ToolRule, Toolset
 from arrowslit.agents.api.reading import to_shape
-from arrowslit.agents.api.schema import AgentBody, ListedTool, PolicyBody, ToolsetBody, TunnelServer, UrlServer
+from arrowslit.agents.api.schema import ListedTool, ToolsetBody, TunnelServer, UrlServer
+from arrowslit.agents.api.tools import policy
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
 from arrowslit.principal import check_tool
@@ -37,22 +38,26 @@ class Reader:
     tunnels: TunnelAdmin
     domain: str
 
-    def toolsets(self, body: AgentBody, before: Sequence[Toolset]) -> tuple[Toolset, ...]:
-        """The toolsets that a body asks for; what it does not mention stays as it was `before`.
+    def toolsets(
+        self,
+        servers: Sequence[UrlServer | TunnelServer] | UnsetType | None,
+        tools: Sequence[ToolsetBody] | UnsetType,
+        before: Sequence[Toolset],
+    ) -> tuple[Toolset, ...]:
+        """The toolsets that a body asks for; what it does not mention (UNSET) stays as it was `before`.
 
         Raises Error `validation_error` (each server has exactly one toolset, and each toolset a server),
-        `url_not_tunnelled`, `tunnel_not_found`, `archived`, `not_supported`, `wildcard_not_allowed` or `unknown_field`.
+        `url_not_tunnelled`, `tunnel_not_found`, `archived` or `wildcard_not_allowed`.
         """
-        if body.mcp_servers is UNSET:
-            servers = [_Asked(Toolset(each.server, each.url)) for each in before]
+        if isinstance(servers, UnsetType):
+            asked = [_Asked(Toolset(each.server, each.url)) for each in before]
         else:
-            servers = [self._server(each) for each in body.mcp_servers or []]
-        if body.tools is UNSET:
-            listed = {asked.toolset.server.name for asked in servers if asked.listed}
-            bodies = [_tool(show_toolset(each)) for each in before if each.server.name not in listed]
-        else:
-            bodies = [_tool(each) for each in body.tools or []]
-        return _join(servers, bodies)
+            asked = [self._server(each) for each in servers or []]
+        if isinstance(tools, UnsetType):
+            listed = {each.toolset.server.name for each in asked if each.listed}
+            kept = [show_toolset(each) for each in before if each.server.name not in listed]
+            tools = [to_shape(each, ToolsetBody) for each in kept]
+        return _join(asked, tools)
 
     def _server(self, body: UrlServer | TunnelServer) -> _Asked:
         if isinstance(body, UrlServer):
@@ -144,6 +149,14 @@ def _filled(asked: _Asked, body: ToolsetBody | None) -> Toolset:
         return asked.toolset
     if asked.listed:
         raise Error("validation_error", "a server has both a tool_allowlist and an mcp_toolset", hint="use one of them")
+    return filled(asked.toolset, body)
+
+
+def filled(bare: Toolset, body: ToolsetBody) -> Toolset:
+    """The toolset of the server of `bare` that `body` asks for, every default resolved.
+
+    Raises Error `wildcard_not_allowed` or `validation_error`.
+    """
     default = body.default_config
     everything = body.allow_everything
     if default is not None and default.enabled and not everything:
@@ -152,12 +165,12 @@ def _filled(asked: _Asked, body: ToolsetBody | None) -> Toolset:
             "a tunnelled server is not enabled as a whole by default",
             hint='list the tools in configs with "enabled": true, one by one',
         )
-    policy = _policy(None if default is None else default.permission_policy, Permission.ALWAYS_ASK)
+    permission = policy(None if default is None else default.permission_policy, Permission.ALWAYS_ASK)
     rules = tuple(
         ToolRule(
             check_tool(tool.name),
             everything if tool.enabled is None else tool.enabled,
-            _policy(tool.permission_policy, policy),
+            policy(tool.permission_policy, permission),
             tool.effect,
         )
         for tool in body.configs
@@ -165,17 +178,7 @@ def _filled(asked: _Asked, body: ToolsetBody | None) -> Toolset:
     if everything and not all(rule.enabled for rule in rules):
         raise Error("validation_error", "a tool is disabled where everything is allowed", hint="list the tools instead")
     deadline = None if body.deadline_ms is None else body.deadline_ms / 1000
-    return replace(asked.toolset, rules=_unique(rules), permission=policy, everything=everything, deadline=deadline)
-
-
-def _tool(body: Mapping[str, object]) -> ToolsetBody:
-    if isinstance(body.get("type"), str) and body["type"] != "mcp_toolset":
-        raise Error(
-            "not_supported",
-            "only tools of the type mcp_toolset are supported so far",
-            hint="built-in toolsets and custom tools come with a later version",
-        )
-    return to_shape(body, ToolsetBody)
+    return replace(bare, rules=_unique(rules), permission=permission, everything=everything, deadline=deadline)
 
 
 def _listed(tool: str | ListedTool) -> ToolRule:
@@ -188,10 +191,6 @@ def _unique(rules: tuple[ToolRule, ...]) -> tuple[ToolRule, ...]:
     if len({rule.name for rule in rules}) != len(rules):
         raise Error("validation_error", "a tool is named twice", hint="name each tool once")
     return rules
-
-
-def _policy(body: PolicyBody | None, default: Permission) -> Permission:
-    return default if body is None else body.type
 
 
 def _server_name(name: str) -> str:
