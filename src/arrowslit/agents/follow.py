@@ -114,6 +114,11 @@ class Follower:
         """Let `take` return, with nothing if there is nothing."""
         self._woken.set()
 
+    def end(self) -> None:
+        """Let the reader go after what it has taken."""
+        self.ended = True
+        self._woken.set()
+
     async def take(self) -> Sequence[Item]:
         """What came since the last time, in order: waits for something, or for a nudge."""
         if self._position == self._tail.end:

@@ -92,13 +92,13 @@ def stands_for(state: State, sent: SentEvent) -> str | None:
     return None
 
 
-def end(state: State, now: float, dispatched: Mapping[str, str]) -> Change | None:
+def end(state: State) -> Change | None:
     """Archive: every open call is closed, and the session is over. Raises Error `session_running`."""
     if state.status is SessionStatus.TERMINATED:
         return None
     if state.status is not SessionStatus.IDLE:
         raise Error("session_running", "a session that runs is not archived", hint="interrupt it first")
-    drafts = [*close_open(state, "the session was archived", dispatched), Draft(TERMINATED)]
+    drafts = [*close_open(state, "the session was archived", {}), Draft(TERMINATED)]  # nothing is at a server now
     return Change(tuple(drafts), fence=True)
 
 

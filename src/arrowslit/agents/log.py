@@ -18,6 +18,7 @@ from arrowslit.ids import RandomBytes, new_id
 from arrowslit.session import Batch, Conflict, Event, EventFilter, Lease, Session, Sessions, SessionStatus
 from arrowslit.work import Work, WorkKind
 
+HELD = 5.0  # seconds; long for one append, short for a turn that goes on after all
 CACHED = 4096  # states of sessions in memory; the others are folded anew when somebody asks
 
 Decide = Callable[[Session, State], Change | None]
@@ -89,6 +90,24 @@ class Log:
                     continue
                 return self._done(batch, appended)
 
+    async def hold(self, session_id: str) -> Lease | None:
+        """Take a session away from whoever works on it, and keep it: for 5 s, or until it is released.
+
+        From then on no call leaves, and the port Sessions knows which ones may have left. None if nobody works on it.
+        """
+        while True:
+            async with self._lock(session_id):
+                session = await self.sessions.read(session_id)
+                if not session.runnable:
+                    return None
+                try:
+                    await self.sessions.append(Batch(after=session.last_seq, session=session, fence=True))
+                except Conflict:
+                    continue
+                lease = await self.sessions.claim(session_id, self._clock.now() + HELD)
+            if lease is not None:  # else somebody claimed it in between
+                return lease
+
     async def delete(self, session_id: str) -> None:
         """Forget a session that does not run; its streams end. Raises Error `session_running`, `session_not_found`."""
         async with self._lock(session_id):
@@ -129,6 +148,12 @@ class Log:
         tail = self._tails.get(session_id)
         if tail is not None:
             tail.add(preview)
+
+    def close(self) -> None:
+        """End every stream: the process is about to."""
+        for tail in self._tails.values():
+            for follower in tail.followers:
+                follower.end()
 
     # -------------------------------------------------------- what workers saw
 

@@ -83,9 +83,9 @@ class MemorySessions:
         del self._kept[session_id]
 
     async def claim(self, session_id: str, until: float) -> Lease | None:
-        """A lease, if the session may go on now and nobody has a valid one."""
-        kept = self._find(session_id)
-        if not self._free(kept, self._clock.now()):
+        """A lease, if the session is runnable and nobody has a valid one."""
+        kept = self._kept.get(session_id)
+        if kept is None or not _free(kept, self._clock.now()):
             return None
         kept.epoch, kept.until = kept.epoch + 1, until
         return Lease(session_id, kept.epoch)
@@ -98,16 +98,17 @@ class MemorySessions:
         """Give it back, if it is still the newest."""
         kept = self._kept.get(lease.session_id)
         if kept is not None and kept.epoch == lease.epoch:
-            kept.until = None
+            kept.epoch, kept.until = kept.epoch + 1, None
 
     async def release_all(self) -> None:
         """Nobody has a lease any more."""
         for kept in self._kept.values():
-            kept.epoch, kept.until = kept.epoch + 1, None
+            if kept.until is not None:
+                kept.epoch, kept.until = kept.epoch + 1, None
 
     async def runnable(self, now: float, limit: int) -> Sequence[str]:
         """Those that wait longest first."""
-        free = [kept.session for kept in self._kept.values() if self._free(kept, now)]
+        free = [kept.session for kept in self._kept.values() if kept.session.due <= now and _free(kept, now)]
         return [each.id for each in sorted(free, key=lambda each: each.updated_at)][:limit]
 
     async def mark_dispatched(self, lease: Lease, calls: Mapping[str, str]) -> None:
@@ -131,13 +132,13 @@ class MemorySessions:
             raise LeaseLost
         return kept
 
-    def _free(self, kept: _Kept, now: float) -> bool:
-        held = kept.until is not None and kept.until > now
-        return kept.session.runnable and kept.session.due <= now and not held
-
     def _queue(self, batch: Batch) -> None:
         if batch.work is not None:
             self.work.setdefault(batch.work.subject, batch.work)
+
+
+def _free(kept: _Kept, now: float) -> bool:
+    return kept.session.runnable and (kept.until is None or kept.until <= now)
 
 
 def _position(session: Session) -> tuple[float, str]:
