@@ -61,6 +61,7 @@ class McpServer:
         self.busy = asyncio.Event()
         self._numbers = count(1)
         self._asked: dict[object, asyncio.Future[dict[str, Any]]] = {}
+        self._later: dict[str, tuple[object, int, dict[str, Any]]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,6 +90,9 @@ class McpServer:
 
     async def _answer(self, request: Request, reply: Reply) -> None:
         session = request.header("mcp-session-id")
+        if request.method == "GET":
+            await self._go_on(request, reply)
+            return
         if request.method == "DELETE":
             self.sessions.discard(session or "")
             reply.head(200, [])
@@ -148,6 +152,11 @@ class McpServer:
             reply.head(200, JSON)
             reply.piece(b" " * (2 << 20))  # more than the relay holds back
             raise Lost("the server died in the middle of its answer")
+        if "later" in does:  # ends its stream, and answers on the streams of so many GETs after that
+            self._later[f"e{ident}"] = (ident, does["later"], result)
+            reply.head(200, EVENTS)
+            reply.piece(f"id: e{ident}\nretry: 200\ndata:\n\n".encode())
+            return
         if "events" in does or "ask" in does:
             reply.head(200, EVENTS)
             for event in does.get("events", []):
@@ -164,6 +173,17 @@ class McpServer:
             _event(reply, {"id": ident, "result": result})
         else:
             _result(reply, ident, result)
+
+    async def _go_on(self, request: Request, reply: Reply) -> None:
+        last = request.header("last-event-id") or ""
+        ident, further, result = self._later[last]
+        if further < 0:
+            _error(reply, None, {"code": -32600, "message": "no such stream"}, 405)
+            return
+        self._later[last] = (ident, further - 1, result)
+        reply.head(200, EVENTS)
+        if further <= 1:
+            _event(reply, {"id": ident, "result": result})
 
     async def _ask(self, method: str, reply: Reply) -> dict[str, Any]:
         ident = f"ask-{next(self._numbers)}"

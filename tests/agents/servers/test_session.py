@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from arrowslit.agents.servers import session as session_module
+from arrowslit.agents.servers import asking
+from arrowslit.agents.servers.content import KEPT
 from arrowslit.agents.servers.tool import Progress
 from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
@@ -154,6 +155,18 @@ async def test_a_tools_own_failure_is_a_result_that_is_an_error(modern: bool) ->
     assert refused.code is None
 
 
+@simulated
+async def test_the_words_of_an_error_are_bounded_too() -> None:
+    server = McpServer()
+    server.does = {"fail": {"code": -1, "message": "x" * (2 << 20)}}
+
+    async with scene(server) as here:
+        answer = await here.call(await here.open(), "write")
+
+    assert answer.is_error
+    assert len(str(texts(answer))) < KEPT + 1000
+
+
 @pytest.mark.parametrize("status", [202, 401, 500])
 @simulated
 async def test_an_answer_without_a_result_is_an_error_of_the_server(status: int) -> None:
@@ -216,7 +229,7 @@ async def test_a_legacy_server_may_ask_whether_we_are_there_and_nothing_else() -
 @simulated
 async def test_a_server_that_asks_without_end_gets_an_end_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     server = McpServer(modern=False)
-    monkeypatch.setattr(session_module, "MOST_QUESTIONS", 3)
+    monkeypatch.setattr(asking, "MOST_QUESTIONS", 3)
     pings = [{"id": f"q{number}", "method": "logging/none"} for number in range(50)]
 
     async with scene(server) as here:
@@ -269,6 +282,37 @@ async def test_twenty_calls_at_once_are_not_mixed(modern: bool) -> None:
         answers = await asyncio.gather(*(ask(number) for number in range(20)))
 
     assert answers == [[str(number)] for number in range(20)]
+
+
+@simulated
+async def test_an_answer_that_comes_on_another_stream_is_waited_for() -> None:
+    server = McpServer(modern=False)
+
+    async with scene(server) as here:
+        session = await here.open()
+        answers = await asyncio.gather(
+            *(here.call(session, "write", later=number % 3 + 1, answer={"content": [number]}) for number in range(6))
+        )
+        await asyncio.sleep(0)
+        recorded = [each["outcome"] for each in here.ledger("outcome")]
+
+    assert [texts(answer) for answer in answers] == [[str(number)] for number in range(6)]
+    assert recorded == ["result"] * 6
+    assert len(server.executed) == 6
+
+
+@pytest.mark.parametrize("later", [1000, -1], ids=["never comes", "is refused"])
+@simulated
+async def test_an_answer_that_does_not_come_on_another_stream_either_is_unknown(later: int) -> None:
+    server = McpServer(modern=False)
+
+    async with scene(server) as here:
+        session = await here.open()
+        answer = await session.call("write", {"later": later}, call_id="call_x", deadline=5)
+        assert asyncio.get_running_loop().time() < 7
+
+    assert (answer.outcome, answer.code) == (Outcome.OUTCOME_UNKNOWN, "outcome_unknown")
+    assert len(server.executed) == 1
 
 
 # ---------------------------------------------------------------- every other ending

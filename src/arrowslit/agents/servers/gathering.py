@@ -34,6 +34,7 @@ class Gathering:
 
     Past LIMIT nothing is kept, and what follows is let go: the exchange runs to its end, so that its outcome is certain
     and in the ledger. `broken` says that the answer was cut off. `outcome` is the relay's own word in the head.
+    `last_event` is the id of the last event, `retry` the ms after which the server wants to be asked on.
     """
 
     def __init__(self, expects: int | None = None, on_aside: Callable[[Aside], None] = lambda _: None) -> None:
@@ -43,10 +44,22 @@ class Gathering:
         self.said: bytes | None = None
         self.too_large = False
         self.broken = False
+        self.last_event: str | None = None
+        self.retry: int | None = None
         self._expects = expects
         self._on_aside = on_aside
         self._body = bytearray()
         self._events: sse.Events | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer comes as events."""
+        return self._events is not None
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether a stream has ended, so far in order, without the answer."""
+        return self.streams and self.said is None and not self.too_large and not self.broken
 
     def head(self, status: int, headers: Headers) -> None:
         """See Answer."""
@@ -86,6 +99,8 @@ class Gathering:
         except sse.TooLong as error:
             events, too_long = error.events, True
         for event in events:
+            self.last_event = event.id or self.last_event
+            self.retry = event.retry if event.retry is not None else self.retry
             if self.said is None and event.data:
                 self._hear(event.data)
         if too_long and self.said is None:

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-
 from arrowslit.agents.servers import speech
+from arrowslit.agents.servers.door import Door
 from arrowslit.agents.servers.gathering import Gathering
 from arrowslit.agents.servers.reading import Result, ServerError, read
 from arrowslit.agents.servers.speech import LEGACY, MODERN, Speech
 from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
-from arrowslit.principal import Principal
-from arrowslit.tunnel import Answer, Calls, Exchange
 
 PROBE = 10.0  # seconds: a legacy server may never answer a question that it does not know
 _EARLIER = ("2024-11-05", "2025-03-26", "2025-06-18", LEGACY)
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """Where one agent reaches one server, and on whose behalf."""
-
-    calls: Calls
-    principal: Principal
-    agent_id: str
-    server: str
-
-    async def carry(self, exchange: Exchange, answer: Answer) -> None:
-        """One exchange. Raises Error for what never became a call."""
-        await self.calls.call(self.principal, self.agent_id, self.server, exchange, answer)
-
-    def refused(self, method: str, said: ServerError) -> Error:
-        """Why there is no going on after a server has said no. Its own words stay in the log."""
-        log.warning("the server %s answered %s with: %s", self.server, method, said.message[:1000])
-        number = f"error {said.code}" if said.code is not None else f"status {said.status}"
-        return Error(
-            "target_failed",
-            f"the server {self.server} answered {method} with {number}",
-            hint="its own words are in the relay's log",
-        )
 
 
 async def shake_hands(door: Door) -> Speech:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arrowslit.agents.servers.handshake import Door, shake_hands
+from arrowslit.agents.servers.door import Door
+from arrowslit.agents.servers.handshake import shake_hands
 from arrowslit.agents.servers.session import ServerSession
 from arrowslit.principal import Principal
 from arrowslit.tunnel import Calls

@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-import msgspec
-
 from arrowslit.agents.servers import speech
+from arrowslit.agents.servers.asking import OnProgress, ask
 from arrowslit.agents.servers.content import blocks
-from arrowslit.agents.servers.gathering import UNREADABLE, Aside, Gathering
-from arrowslit.agents.servers.handshake import Door, shake_hands
+from arrowslit.agents.servers.door import Door
+from arrowslit.agents.servers.gathering import Gathering
+from arrowslit.agents.servers.handshake import shake_hands
 from arrowslit.agents.servers.mirrors import Mirrors, mirrored, mirrors
 from arrowslit.agents.servers.reading import Result, ServerError, read
 from arrowslit.agents.servers.speech import Speech
-from arrowslit.agents.servers.tool import Progress, ToolAnswer, ToolDefinition, failed, text
-from arrowslit.errors import METHOD_NOT_FOUND, Error
+from arrowslit.agents.servers.tool import ToolAnswer, ToolDefinition, failed, text
+from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
-from arrowslit.tunnel import Exchange
 
 MOST_PAGES = 100
 MOST_TOOLS = 1_000
 GOODBYE = 5.0  # seconds in which a server may take note that its session is over
-MOST_QUESTIONS = 64  # of a server during one request; further ones get no answer
-
-OnProgress = Callable[[Progress], None]
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +89,7 @@ class ServerSession:
             agreed, ident, "tools/call", params, headers=repeated, deadline=deadline, call_id=call_id
         )
         try:
-            gathered = await self._exchange(agreed, ident, exchange, on_progress)
-            said = read(gathered, call_id)
+            said = read(await ask(self._door, agreed, ident, exchange, on_progress, deadline), call_id)
         except Error as error:
             said = error
         if _is_lost(agreed, said):
@@ -132,7 +127,7 @@ class ServerSession:
     async def _listed(self, agreed: Speech, params: Mapping[str, object]) -> Result | ServerError | Error:
         ident = next(self._ids)
         try:
-            return read(await self._exchange(agreed, ident, speech.request(agreed, ident, "tools/list", params), None))
+            return read(await ask(self._door, agreed, ident, speech.request(agreed, ident, "tools/list", params)))
         except Error as error:
             return error
 
@@ -164,59 +159,6 @@ class ServerSession:
             return error
         return Error("not_started", f"{self._door.server} cannot be spoken to: {error.message}", hint=error.hint)
 
-    # ------------------------------------------------------------ one exchange
-
-    async def _exchange(
-        self, agreed: Speech, ident: int, exchange: Exchange, on_progress: OnProgress | None
-    ) -> Gathering:
-        """Carry it, answering what the server asks meanwhile. Raises Error for what never became a call."""
-        replies: list[asyncio.Task[None]] = []
-        refused: Error | None = None
-        async with asyncio.TaskGroup() as tasks:
-
-            def aside(said: Aside) -> None:
-                if said.id is not None and not agreed.modern and len(replies) < MOST_QUESTIONS:
-                    replies.append(tasks.create_task(self._reply(agreed, said.id, said.method)))
-                elif said.method == "notifications/progress" and on_progress is not None:
-                    _tell(said, ident, on_progress)
-
-            gathered = Gathering(ident, aside)
-            try:
-                await self._door.carry(exchange, gathered)
-            except Error as error:
-                refused = error
-            for reply in replies:
-                reply.cancel()
-        if refused is not None:
-            raise refused
-        return gathered
-
-    async def _reply(self, agreed: Speech, question: int | str, method: str) -> None:
-        """A server may make sure that we are there. It may not ask the model or a person anything: nobody agreed."""
-        said: Mapping[str, object] = {"result": {}}
-        if method != "ping":
-            said = {"error": {"code": METHOD_NOT_FOUND, "message": "this client answers no such question"}}
-        try:
-            await self._door.carry(speech.response(agreed, question, said), Gathering())
-        except Error as error:
-            log.info("a question of %s was not answered: %s", self._door.server, error)
-
-
-class _Told(msgspec.Struct):
-    progressToken: int | str  # noqa: N815 the name on the wire
-    progress: float = 0
-    total: float | None = None
-    message: str | None = None
-
-
-def _tell(said: Aside, ident: int, on_progress: OnProgress) -> None:
-    try:
-        told = msgspec.json.decode(said.params, type=_Told)
-    except UNREADABLE:
-        return
-    if told.progressToken == ident:
-        on_progress(Progress(told.progress, told.total, told.message))
-
 
 def _is_lost(agreed: Speech, said: Result | ServerError | Error) -> bool:
     """Whether the session is gone: a server says so with 404 (MCP 2025-11-25), the relay with a code."""
@@ -232,7 +174,7 @@ def _answer(said: Result | ServerError | Error, call_id: str) -> ToolAnswer:
         case Error():
             return failed(said, call_id)
         case ServerError():
-            return ToolAnswer(Outcome.RESULT, (text(said.message),), True, call_id)
+            return ToolAnswer(Outcome.RESULT, blocks({"content": [text(said.message)]}), True, call_id)
         case Result({"resultType": "input_required"}):
             words = "the tool asks for something that only a person could answer; agents are not asked"
             return ToolAnswer(Outcome.RESULT, (text(words),), True, call_id, "not_supported", words)

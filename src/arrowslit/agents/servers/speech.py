@@ -81,6 +81,12 @@ def response(speech: Speech, ident: int | str, said: Mapping[str, object]) -> Ex
     return _post(_agreed(speech), {"jsonrpc": "2.0", "id": ident, **said})
 
 
+def resume(speech: Speech, last_event: str) -> Exchange:
+    """Go on with a stream that the server ended early, after that event."""
+    headers = [("accept", "text/event-stream"), *_agreed(speech), ("last-event-id", last_event)]
+    return Exchange("GET", headers, b"")
+
+
 def end(speech: Speech) -> Exchange:
     """The end of a session."""
     return Exchange("DELETE", _agreed(speech), b"")
