@@ -10,17 +10,21 @@ from arrowslit.clock import Clock
 from arrowslit.edge.problem import mcp_problem
 from arrowslit.edge.request import McpRequest
 from arrowslit.errors import Error
+from arrowslit.ids import is_id
 from arrowslit.principal import Principal
 from arrowslit.tunnel import Calls, Exchange
 
 STREAMS = 256  # GET streams of one principal
-EXPIRY_CHECK = 1.0  # seconds between looks at keys that expire while their streams are open
+EXPIRY_CHECK = 1.0  # seconds between looks at keys and tokens that end while their streams are open
 
 _PATH = re.compile(r"/mcp/(?P<agent>[A-Za-z0-9_.-]{1,128})/(?P<server>[A-Za-z0-9_.-]{1,128})")
 
 
 class Endpoint:
-    """Serves requests at `/mcp/`, and cuts those whose key stops being good for anything."""
+    """Serves requests at `/mcp/`, and cuts those whose key or token stops being good for anything.
+
+    `live` says of the id of an API key whether it is.
+    """
 
     def __init__(self, calls: Calls, live: Callable[[str], bool], clock: Clock) -> None:
         self._calls = calls
@@ -34,7 +38,7 @@ class Endpoint:
         """Answer one request, whatever it is."""
         try:
             principal = request.caller()
-            if not self._live(principal.id):
+            if not self._is_good(principal):
                 raise _revoked()  # while the body came
             await self._call(principal, request)
         except Error as error:
@@ -77,8 +81,7 @@ class Endpoint:
     def cut(self, principal_id: str) -> None:
         """A key was revoked: end everything that runs with it (P11)."""
         for request in list(self._running.get(principal_id, ())):
-            request.problem(mcp_problem(_revoked()))
-            _cancel(request)
+            _cut(request)
 
     def end_streams(self) -> None:
         """The relay is stopping: end the streams that would stay open for ever, and let the calls finish."""
@@ -90,11 +93,26 @@ class Endpoint:
             _cancel(request)
 
     async def watch_expiry(self) -> None:
-        """Cut requests whose key expires while they run. Never returns."""
+        """Cut requests whose key or token ends while they run. Never returns.
+
+        Each is asked for itself: a later token of the same principal does not prolong what an earlier one opened.
+        """
         while True:
             await self._clock.sleep(EXPIRY_CHECK)
-            for principal_id in [each for each in self._running if not self._live(each)]:
-                self.cut(principal_id)
+            running = [each for requests in self._running.values() for each in requests]
+            for request in [each for each in running if not self._is_good(each.caller())]:
+                _cut(request)
+
+    def _is_good(self, principal: Principal) -> bool:
+        """Keys are revoked and expire; a token ends by itself, for nobody here can take it back."""
+        if principal.expired(self._clock.now()):
+            return False
+        return not is_id("key", principal.id) or self._live(principal.id)
+
+
+def _cut(request: McpRequest) -> None:
+    request.problem(mcp_problem(_revoked()))
+    _cancel(request)
 
 
 def _cancel(request: McpRequest) -> None:
@@ -106,6 +124,6 @@ def _cancel(request: McpRequest) -> None:
 def _revoked() -> Error:
     return Error(
         "unauthenticated",
-        "this key is no longer good",
-        hint="use another key; what became of a call that was under way is in the ledger",
+        "this credential is no longer good",
+        hint="use another one; what became of a call that was under way is in the ledger",
     )
