@@ -126,3 +126,18 @@ def test_a_certificate_that_is_of_no_use_stops_it_before_it_listens(tmp_path: Pa
         assert (done.status, done.out) == (1, ""), (cert, key)
         assert "code: certificate_unusable" in done.err
         assert "Traceback" not in done.err
+
+
+def test_issuers_that_are_not_said_clearly_stop_it_before_it_listens(tmp_path: Path) -> None:
+    file = tmp_path / "issuers.toml"
+    words = ["serve", "--listen", "127.0.0.1:0", "--state", str(tmp_path / "relay"), "--oidc", str(file)]
+    missing = invoke(*words)
+    file.write_text('[[issuer]]\nissuer = "https://login.example.com"\naudience = "a"\nalgorithm = "HS256"\n')
+    unclear = invoke(*words, "--json")
+
+    assert (missing.status, missing.out) == (1, "")
+    assert "cannot be read" in missing.err
+    assert "code: oidc_invalid" in missing.err
+    assert unclear.json["error"]["code"] == "oidc_invalid"
+    assert "issuer 1: " in unclear.json["error"]["message"]
+    assert not (tmp_path / "relay").exists()

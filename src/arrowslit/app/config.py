@@ -11,10 +11,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from arrowslit.errors import Error
+
+if TYPE_CHECKING:
+    from arrowslit.edge.oidc.issuer import Issuer
 
 DEFAULT_LISTEN = "127.0.0.1:8420"
 TUNNEL_DOMAIN = "tunnel.localhost"
@@ -84,6 +87,7 @@ class RelayConfig:
     ledger_sync: Literal["soon", "always"] = "soon"
     model: str | None = None
     model_key: str | None = field(default=None, repr=False)
+    issuers: tuple[Issuer, ...] = ()
 
     def check(self) -> None:
         """Raises Error `insecure_listen` for a listener that others could hear or speak to without TLS."""
@@ -178,6 +182,18 @@ def parse_relay(text: str) -> RelayAddress:
     return RelayAddress(
         scheme, parts.hostname, port or (443 if scheme == "https" else 80), fingerprint[1] if fingerprint else None
     )
+
+
+def read_issuers(path: Path) -> tuple[Issuer, ...]:
+    """The issuers of tokens that are listed in a file of `serve --oidc`. Raises Error `oidc_invalid`."""
+    from arrowslit.edge.oidc.issuer import parse  # the other commands have no use for it
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = f"{path} cannot be read: {error}"
+        raise Error("oidc_invalid", why, hint="nothing was started; see docs/security-model.md") from error
+    return parse(text)
 
 
 def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

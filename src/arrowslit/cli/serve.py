@@ -60,6 +60,12 @@ from arrowslit.cli.help import Command
     help="What thinks for agents: anthropic, the URL of a server that speaks the Messages API, scripted, or"
     " scripted:FILE. Without it agents cannot be asked; their tools can be called.",
 )
+@click.option(
+    "--oidc",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Believe tokens (JWT) of the issuers in this TOML file, beside API keys.",
+)
 @speak.json_option
 def command(
     listen: str,
@@ -72,6 +78,7 @@ def command(
     database: str | None,
     ledger_sync: str,
     model: str | None,
+    oidc: Path | None,
     as_json: bool,
 ) -> None:
     """Run the relay.
@@ -85,6 +92,7 @@ def command(
       arrowslit serve --listen 0.0.0.0:443 --tls-cert relay.pem --tls-key relay.key
       arrowslit serve --listen 10.0.0.5:8420 --behind-proxy 10.0.0.0/24
       arrowslit serve --model anthropic
+      arrowslit serve --oidc issuers.toml
 
     Environment:
       XDG_STATE_HOME        the state is in its folder arrowslit (for root: /var/lib/arrowslit)
@@ -103,6 +111,7 @@ def command(
         ledger_sync="always" if ledger_sync == "always" else "soon",
         model=model,
         model_key=None if model is None else config.model_key(),
+        issuers=() if oidc is None else config.read_issuers(oidc),
     )
     told.check()
     logs.to_stderr()
