@@ -124,13 +124,18 @@ class WorkQueue(Protocol):
         """Items in `starting`, `active` or `stopping` whose `lease_until` has passed."""
         ...
 
+    async def of_ended_sessions(self) -> Sequence[Work]:
+        """Items in `queued`, `starting` or `active` whose session is terminated or gone."""
+        ...
+
     async def facts(self, environment_id: str) -> QueueFacts:
         """Figures for `stats`."""
         ...
 
     async def worker(self, token: str) -> Worker | None:
         """Who holds this environment key or sessions token. A sessions token of an earlier delivery, or of an item that
-        is stopped, is `late` for 180 s after that, then unknown.
+        is stopped, is `late` for 180 s after that, then unknown. When it becomes late, those who listen to `Changes`
+        hear KeyRevoked with the item's id, which is the worker's, so that what it has open ends.
         """
         ...
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from arrowslit.errors import Error
+from arrowslit.principal import Change, KeyRevoked
+from arrowslit.session import SessionStatus
 from arrowslit.store.open import Store
-from arrowslit.work import QueueFacts, Work, WorkState
+from arrowslit.work import QueueFacts, Work, WorkKind, WorkState
 from tests.store.kit import DAY, ManualClock, batch, opened, session, work
 
 
@@ -241,13 +243,44 @@ async def test_a_session_is_shown_to_workers_once_it_had_work(either: Store) -> 
     assert await either.work.has_served(other, "sesn_1") is False
 
 
+async def test_what_a_worker_has_open_ends_when_it_is_late(store: Store) -> None:
+    heard: list[Change] = []
+    where = await environment(store)
+    await store.work.add(work(where))
+    await store.work.next(where, deliver)
+    store.on_change(heard.append)
+
+    await store.work.change(where, "work_1", lambda item: replace(item, state=WorkState.ACTIVE))
+    assert heard == []
+    await store.work.change(where, "work_1", lambda item: replace(item, generation=item.generation + 1))
+
+    assert heard == [KeyRevoked("work_1")]
+
+
+async def test_items_of_sessions_that_are_over_are_found(either: Store) -> None:
+    where = await environment(either)
+    for number, status in enumerate([SessionStatus.IDLE, SessionStatus.TERMINATED, SessionStatus.TERMINATED]):
+        item = work(where, f"sesn_{number}", f"work_{number}", state=WorkState.ACTIVE)
+        await either.sessions.create(batch(session(number, environment_id=where, status=status), 1, work=item))
+    await either.work.change(where, "work_2", lambda item: replace(item, state=WorkState.STOPPING))
+    await either.work.add(work(where, "sesn_gone", "work_3"))
+    await either.work.add(replace(work(where, "work_4", "work_4"), kind=WorkKind.HEALTHCHECK))
+
+    found = await either.work.of_ended_sessions()
+
+    assert {item.id for item in found} == {"work_1", "work_3"}
+
+
 async def test_a_deleted_sessions_worker_is_late(store: Store) -> None:
     where = await environment(store)
     await store.sessions.create(batch(session(1, environment_id=where), 1, work=work(where)))
     found = await store.work.next(where, deliver)
     assert found is not None
 
+    heard: list[Change] = []
+    store.on_change(heard.append)
     await store.sessions.delete("sesn_1")
 
+    assert heard == [KeyRevoked("work_1")]
     assert await late(store, found[1]) is True
     assert (await store.work.read(where, "work_1")).state is WorkState.STOPPED

@@ -16,6 +16,7 @@ from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
 from arrowslit.principal import Change
 from arrowslit.store.agents import StoredAgents
+from arrowslit.store.certificates import StoredCertificates
 from arrowslit.store.database import Database, open_database
 from arrowslit.store.environments import StoredEnvironments
 from arrowslit.store.keys import StoredKeys, ensure_admin_key
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """Everything that is kept: `grants`, `tunnels`, `agents`, `keys`, `environments` and `sessions` fulfil the ports of
-    those names, `work` the port WorkQueue.
+    """Everything that is kept: `grants`, `tunnels`, `agents`, `keys`, `environments`, `certificates` and `sessions`
+    fulfil the ports of those names, `work` the port WorkQueue.
 
     One process has one store open on a database: what is in memory is what this process wrote.
     """
@@ -42,7 +43,8 @@ class Store:
         self.agents = StoredAgents(database, self.grants, self._notify, clock, random)
         self.keys = StoredKeys(database, self.grants, self._notify, hasher, clock, random)
         self.environments = StoredEnvironments(database, self._notify, hasher, clock, random)
-        self.work = StoredWork(database, self.environments, hasher, clock, random)
+        self.work = StoredWork(database, self.environments, self._notify, hasher, clock, random)
+        self.certificates = StoredCertificates(database, self.tunnels, clock, random)
         self.sessions = StoredSessions(database, self.environments, self.work, clock)
         self._database = database
         self._root = root

@@ -98,14 +98,15 @@ class StoredSessions:
         """See `Sessions.delete`."""
         now = self._clock.now()
 
-        async def forget(connection: AsyncConnection) -> None:
-            await stop_of_session(connection, session_id, now)
+        async def forget(connection: AsyncConnection) -> str | None:
+            stopped = await stop_of_session(connection, session_id, now)
             await connection.execute(delete(dispatched_calls).where(dispatched_calls.c.session_id == session_id))
             await connection.execute(delete(session_events).where(session_events.c.session_id == session_id))
             if (await connection.execute(delete(sessions).where(sessions.c.id == session_id))).rowcount != 1:
                 raise _not_found()
+            return stopped
 
-        await self._database.write(forget, _nothing)
+        await self._database.write(forget, self._work.let_go)
 
     async def claim(self, session_id: str, until: float) -> Lease | None:
         """See `Sessions.claim`. None also for a session that is not there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import msgspec
@@ -15,6 +15,8 @@ from arrowslit.clock import Clock
 from arrowslit.credential import CredentialKind, Hasher, encode, kind_of
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
+from arrowslit.principal import Change, KeyRevoked
+from arrowslit.session import SessionStatus
 from arrowslit.store.database import Database
 from arrowslit.store.environments import StoredEnvironments
 from arrowslit.store.tables import sessions, work_tokens
@@ -27,6 +29,7 @@ LATE_FOR = 180.0  # seconds; the SDK's worker lets a call end, which takes it at
 KEPT_FOR = 24 * 3600.0  # seconds that a stopped item is kept and listed
 
 _LEASED = (WorkState.STARTING, WorkState.ACTIVE, WorkState.STOPPING)
+_UNFINISHED = (WorkState.QUEUED, WorkState.STARTING, WorkState.ACTIVE)
 _HELD_BY_NOBODY = (WorkState.QUEUED, WorkState.STOPPED)
 
 
@@ -37,11 +40,12 @@ class StoredWork:
         self,
         database: Database,
         environments: StoredEnvironments,
+        notify: Callable[[Change], None],
         hasher: Hasher,
         clock: Clock,
         random: RandomBytes,
     ) -> None:
-        self._database, self._environments = database, environments
+        self._database, self._environments, self._notify = database, environments, notify
         self._hasher, self._clock, self._random = hasher, clock, random
         self._listeners: list[Callable[[str], None]] = []
 
@@ -63,7 +67,7 @@ class StoredWork:
             return None  # what nearly every poll finds, without waiting for those who write
         text = encode(CredentialKind.SESSIONS_TOKEN, self._random(32))
 
-        async def deliver(connection: AsyncConnection) -> tuple[Work, str] | None:
+        async def deliver(connection: AsyncConnection) -> tuple[Work, Work] | None:
             async with connection.stream(waiting.with_for_update(skip_locked=True)) as rows:
                 async for row in rows:
                     before = _from_row(row)
@@ -74,23 +78,28 @@ class StoredWork:
             await _save(connection, before, after, now)
             token = {"hash": self._hasher(text), "work_id": after.id, "generation": after.generation}
             await connection.execute(insert(work_tokens).values(**token, late_at=None))
-            return after, text
+            return before, after
 
-        return await self._database.write(deliver, lambda _: None)
+        def then(step_taken: tuple[Work, Work] | None) -> None:
+            if step_taken is not None:
+                self._tell(*step_taken)
+
+        taken = await self._database.write(deliver, then)
+        return None if taken is None else (taken[1], text)
 
     async def change(self, environment_id: str, work_id: str, step: Callable[[Work], Work]) -> Work:
         """See `WorkQueue.change`."""
         now = self._clock.now()
 
-        async def take(connection: AsyncConnection) -> Work:
+        async def take(connection: AsyncConnection) -> tuple[Work, Work]:
             row = (await connection.execute(_one(environment_id, work_id).with_for_update())).first()
             before = _found(row)
             after = step(before)
             if after != before:
                 await _save(connection, before, after, now)
-            return after
+            return before, after
 
-        return await self._database.write(take, self.announce)
+        return (await self._database.write(take, lambda taken: self._tell(*taken)))[1]
 
     async def read(self, environment_id: str, work_id: str) -> Work:
         """See `WorkQueue.read`."""
@@ -119,6 +128,16 @@ class StoredWork:
         """See `WorkQueue.due`."""
         query = select(items).where(items.c.state.in_(_LEASED), items.c.lease_until <= now)
         return [_from_row(row) for row in await self._database.read(query.order_by(items.c.lease_until))]
+
+    async def of_ended_sessions(self) -> Sequence[Work]:
+        """See `WorkQueue.of_ended_sessions`."""
+        going_on = select(sessions.c.id).where(
+            sessions.c.id == items.c.subject, sessions.c.status != SessionStatus.TERMINATED
+        )
+        query = select(items).where(
+            items.c.state.in_(_UNFINISHED), items.c.kind == WorkKind.SESSION, ~going_on.exists()
+        )
+        return [_from_row(row) for row in await self._database.read(query)]
 
     async def facts(self, environment_id: str) -> QueueFacts:
         """See `WorkQueue.facts`."""
@@ -150,6 +169,17 @@ class StoredWork:
         """See `WorkQueue.on_queued`."""
         self._listeners.append(listener)
 
+    def let_go(self, work_id: str | None) -> None:
+        """Tell those who hold something open for its worker, if this is an item, that it is no longer its worker's."""
+        if work_id is not None:
+            self._notify(KeyRevoked(work_id))
+
+    def _tell(self, before: Work, after: Work) -> None:
+        if _lets_go(before, after):
+            self.let_go(after.id)
+        if after != before:
+            self.announce(after)
+
     def announce(self, work: Work | None) -> None:
         """Tell those who wait for work, if this is some."""
         if work is None or work.state is not WorkState.QUEUED:
@@ -163,32 +193,37 @@ class StoredWork:
 
 async def enqueue(connection: AsyncConnection, work: Work, now: float) -> Work:
     """Insert an item in the caller's transaction, unless its session has one that is not stopped: then return that."""
-    this = sessions.c.id == work.subject
-    await connection.execute(update(sessions).where(this).values(had_work=True))  # nobody else gets past this row
     row = (await connection.execute(_unfinished(work.subject))).first()
     if row is not None:
         return _from_row(row)
     await _prune(connection, work.environment_id, now - KEPT_FOR)
     await connection.execute(insert(items).values(_row(work)))
+    await connection.execute(update(sessions).where(sessions.c.id == work.subject).values(had_work=True))
     return work
 
 
-async def stop_of_session(connection: AsyncConnection, session_id: str, now: float) -> None:
-    """Stop the item of a session that is being forgotten."""
-    found = _unfinished(session_id).with_only_columns(items.c.id)
-    end_tokens = update(work_tokens).where(work_tokens.c.work_id.in_(found), work_tokens.c.late_at.is_(None))
-    await connection.execute(end_tokens.values(late_at=now))
-    stopped = {"state": WorkState.STOPPED.value, "lease_until": None, "stopped_at": now}
-    await connection.execute(update(items).where(items.c.id.in_(found)).values(**stopped))
+async def stop_of_session(connection: AsyncConnection, session_id: str, now: float) -> str | None:
+    """Stop the item of a session that is being forgotten; return its id if there is one."""
+    row = (await connection.execute(_unfinished(session_id))).first()
+    if row is None:
+        return None
+    before = _from_row(row)
+    await _save(connection, before, replace(before, state=WorkState.STOPPED, lease_until=None, stopped_at=now), now)
+    return before.id
 
 
 async def _save(connection: AsyncConnection, before: Work, after: Work, now: float) -> None:
-    """Write an item; whose delivery no longer holds it, is late from now on."""
+    """Write an item; the delivery that no longer holds it is late from now on."""
     await connection.execute(update(items).where(items.c.id == after.id).values(_row(after)))
-    let_go = after.state in _HELD_BY_NOBODY and before.state is not after.state
-    if let_go or after.generation > before.generation:
+    if _lets_go(before, after):
         current = (work_tokens.c.work_id == after.id) & work_tokens.c.late_at.is_(None)
         await connection.execute(update(work_tokens).where(current).values(late_at=now))
+
+
+def _lets_go(before: Work, after: Work) -> bool:
+    """Whether a step takes the item from the worker that it was last delivered to."""
+    ended = after.state in _HELD_BY_NOBODY and before.state is not after.state
+    return before.generation > 0 and (ended or after.generation > before.generation)
 
 
 async def _prune(connection: AsyncConnection, environment_id: str, before: float) -> None:
