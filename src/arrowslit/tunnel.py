@@ -1,5 +1,5 @@
 """Tunnel, its token, and Server (one MCP server offered through a tunnel); the ports Tunnels, Enrolment, TunnelAdmin,
-Links, Calls and Answer.
+Certificates, Links, Calls and Answer.
 """
 
 from __future__ import annotations
@@ -220,6 +220,44 @@ class TunnelAdmin(Protocol):
 
     async def approve(self, tunnel_id: str, fingerprint: str | None = None) -> Tunnel:
         """Pin the key that was refused last; `fingerprint`, if given, must be that key's, so that nobody swaps it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A CA certificate that somebody registered for a tunnel, in PEM. It is kept and shown; nothing is checked against
+    it. `fingerprint` is the SHA-256 of its DER form in hex. Times are Unix seconds.
+    """
+
+    id: str
+    tunnel_id: str
+    fingerprint: str
+    pem: str
+    created_at: float
+    expires_at: float | None = None
+    archived_at: float | None = None
+
+
+class Certificates(Protocol):
+    """The certificates of tunnels. They are archived with their tunnel. Raises Error `tunnel_not_found`."""
+
+    async def create(self, tunnel_id: str, pem: str, fingerprint: str, expires_at: float) -> Certificate:
+        """Keep a certificate. One that is there and not archived is returned as it is.
+
+        Raises Error `archived` for an archived tunnel, `validation_error` if two others are not archived.
+        """
+        ...
+
+    async def read(self, tunnel_id: str, certificate_id: str) -> Certificate:
+        """The certificate, archived or not. Raises Error `certificate_not_found`."""
+        ...
+
+    async def of(self, tunnel_id: str) -> Sequence[Certificate]:
+        """All of a tunnel, archived ones too, newest first."""
+        ...
+
+    async def archive(self, tunnel_id: str, certificate_id: str) -> Certificate:
+        """Give one up. Again: the same answer. Raises Error `certificate_not_found`."""
         ...
 
 

@@ -44,6 +44,7 @@ def app(store: Store, clock: ManualClock) -> Starlette:
             grants=store.grants,
             wrong=WrongCredentials(clock),
             tunnels=store.tunnels,
+            certificates=store.certificates,
             agents=store.agents,
             keys=store.keys,
             environments=store.environments,

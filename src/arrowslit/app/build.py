@@ -142,6 +142,7 @@ def _v1(
         grants=store.grants,
         wrong=wrong,
         tunnels=store.tunnels,
+        certificates=store.certificates,
         agents=store.agents,
         keys=store.keys,
         environments=store.environments,

@@ -50,6 +50,47 @@ class ApproveBody(Strict):
     fingerprint: str | None = None
 
 
+class CertificateBody(Strict):
+    """POST /v1/tunnels/{id}/certificates."""
+
+    ca_certificate_pem: str
+
+
+# ------------------------------------------------------------ environments
+
+
+class SelfHostedBody(Strict):
+    """The configuration of an environment that your own workers serve: that is all of it."""
+
+    type: Literal["self_hosted"]
+
+
+class EnvironmentBody(Strict):
+    """POST /v1/environments."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    config: dict[str, object] | None = None
+    description: Annotated[str, Meta(max_length=2048)] | None = None
+    metadata: dict[str, str | None] | None = None
+    scope: Literal["organization", "account"] | None = None
+
+
+class EnvironmentUpdateBody(Strict):
+    """POST /v1/environments/{id}. An absent field differs from a null one."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)] | UnsetType = UNSET
+    config: dict[str, object] | UnsetType = UNSET
+    description: Annotated[str, Meta(max_length=2048)] | UnsetType | None = UNSET
+    metadata: dict[str, str | None] | UnsetType | None = UNSET
+    scope: Literal["organization", "account"] | None = None
+
+
+class EnvironmentKeyBody(Strict):
+    """POST /v1/environments/{id}/keys, ours."""
+
+    name: Label | None = None
+
+
 # ------------------------------------------------------------ keys, ours
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.routing import Route
 
+from arrowslit.agents.api.certificates import show_certificate
 from arrowslit.agents.api.pages import ArchivableQuery, Position, page
 from arrowslit.agents.api.reading import check_label, read_body, read_query
-from arrowslit.agents.api.resource import Doorkeeper
+from arrowslit.agents.api.resource import Doorkeeper, Method
 from arrowslit.agents.api.schema import ApproveBody, Nothing, RotateBody, TunnelBody
 from arrowslit.clock import rfc3339
 from arrowslit.ids import RandomBytes
-from arrowslit.tunnel import Links, Tunnel, TunnelAdmin, fingerprint
+from arrowslit.tunnel import Certificates, Links, Tunnel, TunnelAdmin, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +26,34 @@ class TunnelsApi:
     """The handlers. `domain` is the tunnel domain: a tunnel's own is `NAME.domain`."""
 
     tunnels: TunnelAdmin
+    certificates: Certificates
     links: Links
     random: RandomBytes
     domain: str
 
     def routes(self, keeper: Doorkeeper) -> list[Route]:
         """The paths of this resource."""
-        one = "/v1/tunnels/{tunnel_id}"
+        one, absent = "/v1/tunnels/{tunnel_id}", ("tunnel_not_found",)
         return [
-            keeper.resource("/v1/tunnels", get=self.list, post=self.create),
-            keeper.resource(one, get=self.retrieve),
-            keeper.resource(f"{one}/archive", post=self.archive),
-            keeper.resource(f"{one}/reveal_token", post=self.reveal_token),
-            keeper.resource(f"{one}/rotate_token", post=self.rotate_token),
-            keeper.resource(f"{one}/approve", post=self.approve),
-            keeper.resource(f"{one}/status", get=self.status),
+            keeper.resource(
+                "/v1/tunnels",
+                get=Method(self.list, query=ArchivableQuery, answer="TunnelPage"),
+                post=Method(self.create, body=TunnelBody, answer="Tunnel", errors=("name_taken",)),
+            ),
+            keeper.resource(one, get=Method(self.retrieve, answer="Tunnel", errors=absent)),
+            keeper.resource(f"{one}/archive", post=Method(self.archive, body=Nothing, answer="Tunnel", errors=absent)),
+            keeper.resource(
+                f"{one}/reveal_token",
+                post=Method(self.reveal_token, body=Nothing, answer="TunnelToken", errors=absent),
+            ),
+            keeper.resource(
+                f"{one}/rotate_token",
+                post=Method(self.rotate_token, body=RotateBody, answer="TunnelToken", errors=absent),
+            ),
+            keeper.resource(
+                f"{one}/approve", post=Method(self.approve, body=ApproveBody, answer="Tunnel", errors=absent)
+            ),
+            keeper.resource(f"{one}/status", get=Method(self.status, answer="TunnelStatus", errors=absent)),
         ]
 
     async def create(self, request: Request) -> object:
@@ -86,7 +100,7 @@ class TunnelsApi:
         return self.show(await self.tunnels.approve(_id(request), body.fingerprint))
 
     async def status(self, request: Request) -> object:
-        """What is known of the tunnel: its token, its keys, and the connectors that serve it now."""
+        """What is known of the tunnel: its token, keys and certificates, and the connectors that serve it now."""
         tunnel, token = self.tunnels.read(_id(request)), self.tunnels.token_state(_id(request))
         return {
             **self.show(tunnel),
@@ -100,6 +114,9 @@ class TunnelsApi:
                 "expires_at": _time(token.expires_at),
                 "previous_until": _time(token.previous_until),
             },
+            "certificates": [
+                show_certificate(each) for each in await self.certificates.of(tunnel.id) if each.archived_at is None
+            ],
             **self.links.status(tunnel.id),
         }
 
