@@ -105,6 +105,15 @@ async def test_what_could_not_be_checked_is_said_to_be_so(text: object, is_error
     assert said == f"{SCRIPTED} I could not check BOLT8, so I do not know."
 
 
+async def test_a_question_that_came_after_an_interrupt_is_the_one_to_answer() -> None:
+    call, answer = results(BOLT8=("interrupted", True))
+    message = {"role": "user", "content": [*answer["content"], {"type": "text", "text": "And GEAR12?"}]}
+
+    events = await ask(MODEL, MODEL.prepare(request(user("BOLT8?"), call, message, tools=TOOLS)))
+
+    assert [block.get("input") for block in whole(events)] == [{"sku": "GEAR12"}]
+
+
 async def test_anything_else_is_answered_with_what_can_be_asked() -> None:
     said = await answered(user("Tell me a joke."))
 

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable
 
-from arrowslit.agents.models.conversation import Result, newest_results, question, resolve
+from arrowslit.agents.models.conversation import Result, newest_results, question, resolve, text_of
 from arrowslit.agents.models.model import JSON, ModelRequest
 from arrowslit.agents.models.scripted import Turn, text
 
@@ -34,9 +34,11 @@ class StockScript:
 
 
 def tell_results(request: ModelRequest) -> tuple[JSON, ...] | None:
-    """Tools have answered: say what they said."""
+    """Tools have answered, and the user has said nothing since (as after an interrupt): say what they said."""
     results = newest_results(request)
-    return (text(" ".join(map(_told, results))),) if results else None
+    if not results or text_of(request.messages[-1]).strip():
+        return None
+    return (text(" ".join(map(_told, results))),)
 
 
 def ask_for_stock(request: ModelRequest) -> tuple[JSON, ...] | None:
