@@ -43,6 +43,64 @@ def test_a_key_expires(scene: Scene) -> None:
     assert made["expires_at"] in listed
 
 
+def test_a_key_expires_at_a_moment(scene: Scene) -> None:
+    words = ["key", "create", "--agent", "stock", "--tenant", "acme", "--json", "--expires"]
+
+    made = invoke(*words, "2099-01-31T12:00:00+01:00", **at(scene.relay)).ok().json
+
+    assert made["expires_at"] == "2099-01-31T11:00:00.000Z"
+    for when in ("2099-01-31", "2099-01-31T12:00:00", "tomorrow", "1", "-1h"):
+        done = invoke(*words, when, **at(scene.relay))
+        assert (done.status, done.json["error"]["code"]) == (2, "usage")
+
+
+def test_a_backend_mints_keys_for_its_users(scene: Scene) -> None:
+    scopes = ["--scope", "mint", "--scope", "invoke", "--scope", "confirm"]
+    backend = invoke("key", "create", "--agent", "stock", *scopes, "--json", **at(scene.relay)).ok().json
+    words = ["key", "create", "--agent", "stock", "--tenant", "globex", "--json"]
+
+    refused = invoke(*words, **at(scene.relay, backend["key"]))
+    made = invoke(*words, "--expires", "1h", **at(scene.relay, backend["key"])).ok().json
+
+    assert refused.json["error"]["code"] == "validation_error"
+    assert (made["tenant"], made["scopes"], made["minted_by"]) == ("globex", ["invoke"], backend["id"])
+    called = invoke("call", "stock", "inventory", "echo", "canary=1", **at(scene.relay, made["key"])).ok()
+    assert '"globex"' in called.out
+    listed = invoke("key", "list", **at(scene.relay)).ok().out
+    assert f"for {scene.agent}, any tenant, to confirm and invoke and mint" in listed
+    assert f"for {scene.agent}, tenant globex, minted by {backend['id']}" in listed
+
+    invoke("key", "revoke", backend["id"], **at(scene.relay)).ok()
+
+    done = invoke("tools", "stock", "inventory", "--json", **at(scene.relay, made["key"]))
+    assert (done.status, done.json["error"]["code"]) == (1, "unauthenticated")
+
+
+def test_an_administrators_key_names_no_agents(relay: Relay) -> None:
+    made = invoke("key", "create", "--scope", "admin", "--json", **at(relay)).ok().json
+
+    assert made["scopes"] == ["admin"]
+    assert "for an administrator, no tenant" in invoke("key", "list", **at(relay, made["key"])).ok().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--tenant", "acme"],
+        ["--register", "inv-*", "--agent", "stock"],
+        ["--register", "inv-*", "--tenant", "acme"],
+        ["--register", "inv-*", "--scope", "invoke"],
+        ["--agent", "stock", "--scope", "root"],
+    ],
+)
+def test_a_key_is_for_agents_or_for_connectors(words: list[str]) -> None:
+    done = invoke("key", "create", *words)
+
+    assert done.status == 2
+    assert done.out == ""
+
+
 def test_a_registration_token_is_for_connectors(relay: Relay) -> None:
     made = invoke("key", "create", "--register", "inv-*", "--json", **at(relay)).ok().json
     text = invoke("key", "create", "--register", "edge-*", **at(relay)).ok().out
