@@ -1,111 +1,93 @@
-"""Story: a session whose events are made as the log makes them, without a store."""
+"""Story: one session told in a few lines, without a store: what is sent, what the model and the tools do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from itertools import count
 
-from arrowslit.agent import Builtin, CustomTool, Definition, Permission, ToolRule, Toolset
 from arrowslit.agents.change import Change, Draft, carry_out, idle
-from arrowslit.agents.servers.tool import ToolDefinition
+from arrowslit.agents.inbox import Sender, SentEvent, send
 from arrowslit.agents.state import EMPTY, State
-from arrowslit.principal import Tenant
-from arrowslit.session import Event, Session
-from arrowslit.tunnel import Server
+from arrowslit.session import Event
 
-STOCK = Toolset(
-    Server("internal", "tnl_internal"),
-    "https://internal.tunnel.localhost/mcp",
-    (
-        ToolRule("check_stock", True, Permission.ALWAYS_ALLOW),
-        ToolRule("order", True, Permission.ALWAYS_ASK),
-        ToolRule("drop_table", False, Permission.ALWAYS_ALLOW),
-    ),
-)
-NOTIFY = CustomTool("notify", "Tell somebody.", {"type": "object"})
-DEFINITION = Definition(
-    "inventory", {"id": "m"}, system="Be brief.", toolsets=(STOCK,), builtin=Builtin(), custom=(NOTIFY,)
-)
-CHECK_STOCK = ToolDefinition("check_stock", "Look stock up.", {"type": "object", "properties": {}})
-ORDER = ToolDefinition("order", "Order more.", {"type": "object"})
-DROP_TABLE = ToolDefinition("drop_table", "Never granted.", {"type": "object"})
+PERSON = Sender(may_confirm=True)
+WORKER = Sender(worker=True)
 
 
-def session(definition: Definition = DEFINITION, **more: object) -> Session:
-    facts: dict[str, object] = {"environment_id": "env_1", **more}
-    return Session(
-        id="sesn_1",
-        tenant=Tenant("acme"),
-        principal_id="key_1",
-        agent_id="agent_1",
-        agent_version=1,
-        definition=definition,
-        **facts,  # type: ignore[arg-type]
-    )
+def sent(type: str, id: str = "", **body: object) -> SentEvent:
+    return SentEvent(id or f"sent_{type}_{sorted(body.items())}", type, body)
 
 
-class Story:
-    """Append, and read what came of it."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.state: State = EMPTY
-        self._ids = (f"sevt_{number}" for number in count(1))
-        self._time = count(1_000)
-
-    def append(self, *drafts: Draft) -> list[Event]:
-        """The events that this added, those that follow by rule too."""
-        done = carry_out(self.state, Change(drafts), float(next(self._time)), self._ids.__next__)
-        self.state = done.state
-        taken = set(done.processed)
-        now = done.events[-1].created_at if done.events else 0.0
-        self.events = [replace(each, processed_at=now) if each.id in taken else each for each in self.events]
-        self.events += done.events
-        return list(done.events)
-
-    def say(self, words: str) -> list[Event]:
-        """A message of the user."""
-        return self.append(Draft("user.message", {"content": text(words)}, processed=False))
-
-    def ask(self, *drafts: Draft, failed: bool = False) -> list[Event]:
-        """A model request and what the model said to it."""
-        self.append(Draft("span.model_request_start"))
-        return self.append(*drafts, Draft("span.model_request_end", {"is_error": failed}))
-
-    def end(self) -> list[Event]:
-        """The end of a turn."""
-        return self.append(idle("end_turn"))
+def message(text: str = "hello") -> SentEvent:
+    return sent("user.message", content=[{"type": "text", "text": text}])
 
 
-def text(words: str) -> list[Mapping[str, object]]:
-    return [{"type": "text", "text": words}]
+def bash(id: str, verdict: str = "allow") -> Draft:
+    return Draft("agent.tool_use", {"name": "bash", "input": {}, "evaluated_permission": verdict}, id)
 
 
-def message(words: str) -> Draft:
-    return Draft("agent.message", {"content": text(words)})
-
-
-def mcp(name: str, id: str, server: str = "internal", verdict: str = "allow") -> Draft:
-    body = {"name": name, "mcp_server_name": server, "input": {}, "evaluated_permission": verdict}
+def mcp(id: str, verdict: str = "allow") -> Draft:
+    body = {"name": "stock", "mcp_server_name": "srv", "input": {}, "evaluated_permission": verdict}
     return Draft("agent.mcp_tool_use", body, id)
 
 
-def sandbox(name: str, id: str) -> Draft:
-    return Draft("agent.tool_use", {"name": name, "input": {}, "evaluated_permission": "allow"}, id)
+def custom(id: str) -> Draft:
+    return Draft("agent.custom_tool_use", {"name": "charge", "input": {}}, id)
 
 
-def custom(name: str, id: str) -> Draft:
-    return Draft("agent.custom_tool_use", {"name": name, "input": {}}, id)
+def answered(id: str, outcome: str = "result", call_id: str = "call_1") -> Draft:
+    body = {"mcp_tool_use_id": id, "content": [], "is_error": False, "outcome": outcome, "call_id": call_id}
+    return Draft("agent.mcp_tool_result", body)
 
 
-def mcp_result(id: str, words: str, **more: object) -> Draft:
-    return Draft("agent.mcp_tool_result", {"mcp_tool_use_id": id, "content": text(words), **more})
+def said(text: str = "done") -> Draft:
+    return Draft("agent.message", {"content": [{"type": "text", "text": text}]})
 
 
-def sandbox_result(id: str, words: str) -> Draft:
-    return Draft("user.tool_result", {"tool_use_id": id, "content": text(words)})
+def model(*, failed: bool = False, output: int = 5) -> Draft:
+    usage = {"input_tokens": 7, "output_tokens": output, "cache_creation_input_tokens": 1, "cache_read_input_tokens": 2}
+    return Draft("span.model_request_end", {"is_error": failed, "model_usage": usage})
 
 
-def custom_result(id: str, words: str) -> Draft:
-    return Draft("user.custom_tool_result", {"custom_tool_use_id": id, "content": text(words)})
+class Story:
+    """The session so far. Each step takes a second and answers the types of the events that it added."""
+
+    def __init__(self) -> None:
+        self.state: State = EMPTY
+        self.events: list[Event] = []
+        self.now = 1000.0
+
+    def do(self, *drafts: Draft) -> list[str]:
+        """What the relay adds."""
+        return self._carry_out(Change(drafts))
+
+    def send(self, *events: SentEvent, by: Sender = PERSON, dispatched: Mapping[str, str] | None = None) -> list[str]:
+        """What a client or a worker adds. Raises Error."""
+        change = send(self.state, events, by, self.now, dispatched=dispatched)
+        return self._carry_out(change) if change else []
+
+    def turn(self, *calls: Draft) -> list[str]:
+        """A message comes in, and the model answers with these calls."""
+        return self.send(message()) + self.do(*calls, model())
+
+    def end(self) -> list[str]:
+        """The model has said all."""
+        return self.do(said(), model(), idle("end_turn", self.state.turn))
+
+    @property
+    def blocked_by(self) -> object:
+        """What the last status event said is to be done."""
+        return (self.state.stop_reason or {}).get("event_ids")
+
+    def _carry_out(self, change: Change) -> list[str]:
+        self.now += 1
+        number = len(self.events)
+        ids = iter(f"e{number + each}" for each in range(1, 1000))
+        appended = carry_out(self.state, change, self.now, lambda: next(ids))
+        done = {*appended.processed}
+        self.events = [
+            Event(each.seq, each.id, each.type, each.created_at, self.now, each.body) if each.id in done else each
+            for each in self.events
+        ]
+        self.events += appended.events
+        self.state = appended.state
+        return [event.type for event in appended.events]
