@@ -7,13 +7,16 @@ import pytest
 import pytest_asyncio
 
 from arrowslit.credential import CredentialKind, encode
-from arrowslit.edge.auth import WrongCredentials, authenticate
+from arrowslit.edge.auth import Identities, WrongCredentials, authenticate
+from arrowslit.edge.oidc.issuers import Issuers
 from arrowslit.errors import Error
 from arrowslit.principal import Scope, Tenant
 from arrowslit.store.open import Store
 from arrowslit.tunnel import Headers
+from tests.edge.oidc.kit import Published, TurnedClock, claims, issuer, jwk, kept, token
 from tests.store.kit import HOUR, ManualClock, opened
 
+JWKS = "https://login.example.com/keys"
 UNKNOWN = encode(CredentialKind.API_KEY, bytes(32))
 ELSEWHERE = "192.0.2.1"
 ACME = Tenant("acme")
@@ -155,3 +158,109 @@ def test_only_so_many_addresses_are_remembered(clock: ManualClock) -> None:
     assert len(wrong._buckets) == 10
     with pytest.raises(Error):
         wrong.count("10.0.3.249")
+
+
+# ---------------------------------------------------------------- tokens beside keys
+
+
+@pytest_asyncio.fixture
+async def issuers() -> AsyncIterator[Issuers]:
+    async with kept(issuer(jwks_url=JWKS), published=Published(jwk("ES256")), clock=TurnedClock()) as found:
+        yield found
+
+
+@pytest.mark.promise("P7")
+async def test_a_token_is_its_principal_in_either_header(
+    store: Store, wrong: WrongCredentials, issuers: Issuers
+) -> None:
+    key, text = await store.keys.create(scopes={Scope.ADMIN})
+    both = Identities(store.grants, issuers)
+
+    for headers in (bearer(token()), [("x-api-key", token())]):
+        principal = authenticate(headers, both, wrong)
+        assert (principal.tenant, principal.id[:4]) == (ACME, "jwt_")
+        assert principal.scopes == {Scope.INVOKE}
+    assert authenticate(bearer(text), both, wrong).id == key.id
+
+
+async def test_where_no_issuer_is_believed_no_token_is(store: Store, wrong: WrongCredentials) -> None:
+    assert refusal(bearer(token()), store, wrong).code == "unauthenticated"
+    with pytest.raises(Error) as refused:
+        authenticate(bearer(token()), Identities(store.grants), wrong)
+    assert refused.value.code == "unauthenticated"
+
+
+async def test_a_wrong_token_is_answered_like_any_wrong_credential_and_counted(  # AUTHN-02, AUTHN-22
+    store: Store, wrong: WrongCredentials, issuers: Issuers
+) -> None:
+    both = Identities(store.grants, issuers)
+    texts = [token(number=1), token(claims(aud="other")), token(claims(org="")), "eyJhbGciOiJub25lIn0.e30.", UNKNOWN]
+    answers = []
+    for text in texts * 7:
+        with pytest.raises(Error) as refused:
+            authenticate(bearer(text), both, wrong, address=ELSEWHERE)
+        answers.append((refused.value.code, refused.value.message, refused.value.hint))
+
+    assert len(set(answers[:30])) == 1
+    assert answers[0][0] == "unauthenticated"
+    assert answers[30][0] == "rate_limited"
+    assert authenticate(bearer(token()), both, wrong, address=ELSEWHERE).tenant == ACME
+
+
+TENANTS_SAID: list[list[tuple[str, str]]] = [
+    [("x-tenant-id", "globex")],
+    [("x_tenant_id", "globex")],
+    [("x.tenant.id", "globex")],
+    [("x-tenant-id", "globex"), ("x-tenant-id", "initech")],
+    [("x-tenant", "globex"), ("tenant", "globex")],
+    [("forwarded", "for=192.0.2.1;tenant=globex")],
+    [("baggage", "tenant=globex")],
+    [("x-arrowslit-tenant", "globex"), ("x-arrowslit-principal", "key_admin")],
+    [("x-forwarded-user", "root"), ("x-remote-user", "root"), ("remote-user", "root")],
+    [("x-scopes", "admin"), ("x-agents", "*")],
+    [("cookie", "tenant=globex; key=x")],
+    [("proxy-authorization", "Bearer x")],
+]
+
+
+@pytest.mark.promise("P7")
+@pytest.mark.parametrize("said", TENANTS_SAID, ids=[f"TEN-02 {said[0][0]}" for said in TENANTS_SAID])
+async def test_nothing_else_that_is_sent_says_who_it_is(
+    said: list[tuple[str, str]], store: Store, wrong: WrongCredentials, issuers: Issuers
+) -> None:
+    _, text = await store.keys.create(scopes={Scope.INVOKE}, agents={"agent_a"}, tenant=ACME)
+    both = Identities(store.grants, issuers)
+
+    for credential in (text, token()):
+        plain = authenticate(bearer(credential), both, wrong)
+        assert authenticate([*said, *bearer(credential)], both, wrong) == plain
+        assert authenticate([*bearer(credential), *said], both, wrong) == plain
+    with pytest.raises(Error) as refused:
+        authenticate(said, both, wrong)
+    assert refused.value.code == "unauthenticated"
+
+
+@pytest.mark.parametrize("name", ["id_token", "jwt", "assertion", "page", "q", "next"])
+async def test_a_token_in_the_url_is_refused_whatever_it_is_called(  # AUTHN-06
+    name: str, store: Store, wrong: WrongCredentials, issuers: Issuers
+) -> None:
+    both = Identities(store.grants, issuers)
+    text = token()
+
+    for query in (f"{name}={text}", f"limit=5&{name}={text}", text, f"{name}={text.rpartition('.')[0]}."):
+        with pytest.raises(Error) as refused:
+            authenticate(bearer(text), both, wrong, query=query)
+        assert refused.value.code == "credential_in_url"
+        assert text not in str(refused.value.__dict__)
+    assert authenticate(bearer(text), both, wrong, query="limit=5&page=eyJhIjoxfQ.x&q=1.2.3").tenant == ACME
+
+
+async def test_a_token_that_cannot_be_checked_now_is_not_called_wrong(store: Store, wrong: WrongCredentials) -> None:
+    published = Published()
+    published.document = b"not up yet"
+    async with kept(issuer(jwks_url=JWKS), published=published, clock=TurnedClock()) as issuers:
+        both = Identities(store.grants, issuers)
+        for _ in range(40):
+            with pytest.raises(Error) as refused:
+                authenticate(bearer(token()), both, wrong, address=ELSEWHERE)
+            assert refused.value.code == "idp_unavailable"
