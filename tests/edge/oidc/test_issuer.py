@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from arrowslit.edge.oidc.issuer import ALGORITHMS, Issuer, may_fetch, parse
@@ -31,6 +34,18 @@ def test_a_file_says_whom_to_believe_and_what_for() -> None:
     assert issuer.scopes == {Scope.INVOKE}  # nothing more, unless it is written
     assert issuer.agents == frozenset({"stock"})
     assert issuer.discovery_url == "https://login.example.com/.well-known/openid-configuration"
+
+
+def test_the_file_in_the_documentation_is_one() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "security-model.md").read_text()
+    (text,) = (each for each in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[[issuer]]" in each)
+
+    (issuer,) = parse(text)
+    (same,) = parse(text.replace("# leeway", "leeway"))
+
+    assert issuer == same
+    assert issuer.scopes == {Scope.INVOKE, Scope.CONFIRM}
+    assert issuer.max_age == 3600
 
 
 def test_everything_may_be_said_of_several_issuers() -> None:
