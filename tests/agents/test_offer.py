@@ -14,7 +14,7 @@ from arrowslit.agents.offer import Offer, meant, offer, shown_name
 from arrowslit.agents.sandbox_tools import SANDBOX
 from arrowslit.agents.servers.tool import ToolDefinition
 from arrowslit.agents.state import CallKind
-from tests.agents.story import CHECK_STOCK, DEFINITION, DROP_TABLE, ORDER, STOCK
+from tests.agents.tale import CHECK_STOCK, DEFINITION, DROP_TABLE, ORDER, STOCK
 
 LISTED = {"internal": [CHECK_STOCK, DROP_TABLE, ORDER]}
 SAFE = re.compile(r"[a-zA-Z0-9_-]{1,64}")
