@@ -140,6 +140,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "oidc_invalid": _refused(INVALID_REQUEST, 400),
         "target_invalid": _refused(INVALID_REQUEST, 400),
         "target_failed": _refused(INVALID_REQUEST, 502),
+        "sandbox_unavailable": Code(None, INVALID_REQUEST, 503, 503, exit=125),
+        "sandbox_ended": _refused(INVALID_REQUEST, 503, retryable=True),
         "ledger_broken": _refused(INVALID_REQUEST, 500),
         "postgres_failed": _refused(INVALID_REQUEST, 500),
         "demo_failed": _refused(INVALID_REQUEST, 500),
