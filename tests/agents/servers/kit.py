@@ -51,6 +51,7 @@ class McpServer:
     def __init__(self, *, modern: bool = True, silent: bool = False) -> None:
         self.modern = modern
         self.silent = silent
+        self.deaf = False  # to answers: it never says that it took them
         self.requests: list[Request] = []
         self.executed: list[dict[str, Any]] = []
         self.cancelled: list[str | None] = []
@@ -109,6 +110,8 @@ class McpServer:
             _error(reply, ident, {"code": -32600, "message": "Session not found"}, 404)
         elif method is None:
             self._asked.pop(ident).set_result(message)
+            if self.deaf:
+                await asyncio.Event().wait()
             reply.head(202, [])
         elif ident is None:
             reply.head(202, [])
@@ -159,6 +162,8 @@ class McpServer:
             return
         if "events" in does or "ask" in does:
             reply.head(200, EVENTS)
+            if "stray" in does:
+                _event(reply, {"id": does["stray"], "result": {"content": ["of somebody else"]}})
             for event in does.get("events", []):
                 about = {"progressToken": params["_meta"]["progressToken"], **event.get("params", {})}
                 _event(reply, {**event, "params": about})

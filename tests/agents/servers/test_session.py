@@ -36,6 +36,20 @@ async def test_the_list_has_all_pages_and_only_what_was_granted(modern: bool) ->
 
 
 @simulated
+async def test_of_two_tools_of_one_name_the_first_counts_for_a_model_takes_no_two() -> None:
+    server = McpServer()
+    server.pages = [
+        [{"name": "read", "description": "one"}],
+        [{"name": "read", "description": "two"}, {"name": "write"}],
+    ]
+
+    async with scene(server) as here:
+        tools = await (await here.open()).tools()
+
+    assert [(tool.name, tool.description) for tool in tools] == [("read", "one"), ("write", "")]
+
+
+@simulated
 async def test_every_modern_request_says_for_itself_what_it_is() -> None:
     server = McpServer()
 
@@ -227,6 +241,20 @@ async def test_a_legacy_server_may_ask_whether_we_are_there_and_nothing_else() -
 
 
 @simulated
+async def test_a_question_whose_answer_nobody_takes_does_not_hold_the_call_up() -> None:
+    server = McpServer(modern=False)
+    server.deaf = True
+
+    async with scene(server) as here:
+        session = await here.open()
+        began = asyncio.get_running_loop().time()
+        answer = await here.call(session, "write", ask="ping")
+        assert asyncio.get_running_loop().time() - began < 5
+
+    assert answer.outcome is Outcome.RESULT
+
+
+@simulated
 async def test_a_server_that_asks_without_end_gets_an_end_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     server = McpServer(modern=False)
     monkeypatch.setattr(asking, "MOST_QUESTIONS", 3)
@@ -313,6 +341,18 @@ async def test_an_answer_that_does_not_come_on_another_stream_either_is_unknown(
 
     assert (answer.outcome, answer.code) == (Outcome.OUTCOME_UNKNOWN, "outcome_unknown")
     assert len(server.executed) == 1
+
+
+@pytest.mark.promise("P5")
+@pytest.mark.parametrize("stray", [77, "2", 2.0, True, None])
+@simulated
+async def test_the_answer_to_another_question_is_nobodys(stray: object) -> None:
+    async with scene(McpServer()) as here:
+        session = await here.open()
+        await session.tools()
+        answer = await here.call(session, "write", events=[], stray=stray, answer=TEXT)
+
+    assert texts(answer) == ["12 pieces"]
 
 
 # ---------------------------------------------------------------- every other ending
