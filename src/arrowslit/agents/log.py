@@ -42,6 +42,7 @@ class Log:
     ) -> None:
         self.sessions = sessions
         self.wake = wake
+        self.fenced: Callable[[str], None] = lambda _: None  # whoever works on that session here has lost its lease
         self._clock = clock
         self._random = random
         self._states: OrderedDict[str, State] = OrderedDict()
@@ -104,6 +105,7 @@ class Log:
                     await self.sessions.append(Batch(after=session.last_seq, session=session, fence=True))
                 except Conflict:
                     continue
+                self.fenced(session_id)
                 lease = await self.sessions.claim(session_id, self._clock.now() + HELD)
             if lease is not None:  # else somebody claimed it in between
                 return lease
@@ -213,6 +215,8 @@ class Log:
         session_id = batch.session.id
         self._keep(session_id, appended.state)
         self._publish(session_id, appended.events)
+        if batch.fence:
+            self.fenced(session_id)
         if batch.session.runnable:
             self.wake(session_id)
         return Changed(batch.session, appended.state, appended.events)
