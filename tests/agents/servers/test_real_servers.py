@@ -16,6 +16,7 @@ import pytest
 
 from arrowslit.agents.servers.servers import Servers
 from arrowslit.agents.servers.session import ServerSession
+from arrowslit.agents.servers.tool import Progress
 from arrowslit.clock import SystemClock
 from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.http import HttpTarget
@@ -25,6 +26,8 @@ from arrowslit.connector.targets.upstream.address import read_endpoint
 from arrowslit.ids import new_id
 from arrowslit.outcome import Outcome
 from arrowslit.principal import Principal, Scope, Tenant
+from tests.connector.targets.facade_kit import heard as raw_heard
+from tests.connector.targets.facade_kit import raw
 from tests.e2e import plain
 from tests.support.inprocess import TUNNEL, House, connector, in_process, kept
 from tests.support.target import FakeTarget
@@ -118,6 +121,24 @@ async def test_a_server_of_the_sdk_1_is_spoken_to_in_the_legacy_era(tmp_path: Pa
 
     assert methods[:3] == ["server/discover", "initialize", "tools/list"]
     assert methods.count("initialize") == 1
+
+
+async def test_a_stdio_server_may_ask_tell_fail_and_die_while_it_is_called(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    tools = ("ask", "progress", "error", "die", "echo")
+    async with opened(tmp_path, raw(tmp_path, "legacy"), *tools) as (house, session):
+        outcome, _, said = await call(session, "ask", of="me")
+        assert (outcome, json.loads(said)["heard"]["code"]) == (Outcome.RESULT, -32601)
+
+        await session.call("progress", {"steps": 3}, call_id=new_id("call", os.urandom), on_progress=heard.append)
+        assert [each.progress for each in heard] == [0, 1, 2]
+
+        assert (await call(session, "error", code=-32000))[:2] == (Outcome.RESULT, True)
+        assert (await call(session, "die"))[0] is Outcome.OUTCOME_UNKNOWN
+        assert (await call(session, "echo", still="there"))[:2] == (Outcome.RESULT, False)
+        await until(lambda: house.outcomes().count("outcome_unknown") == 1)
+
+    assert [each["params"]["name"] for each in raw_heard(tmp_path) if each.get("method") == "tools/call"] == list(tools)
 
 
 @contextmanager
