@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -91,8 +92,9 @@ class Scripted:
             self._log(_line(request))
         turn = self._script.turn(request)
         if isinstance(turn, Fault):
-            async for event in self._fail(turn, prepared):
-                yield event
+            async with aclosing(self._fail(turn, prepared)) as events:
+                async for event in events:
+                    yield event
             return
         answer = tuple(_complete(block, index, request) for index, block in enumerate(turn))
         for index, block in enumerate(answer):
@@ -118,8 +120,10 @@ class Scripted:
                 yield TextDelta(0, f"{SCRIPTED} Now I call a tool.")
                 raise ModelFailed("malformed", f"{SCRIPTED} gave a tool an input that is not JSON, as its script says")
             case "slow":
-                async for event in self._slowly(10.0 if fault.seconds is None else fault.seconds, prepared):
-                    yield event
+                seconds = 10.0 if fault.seconds is None else fault.seconds
+                async with aclosing(self._slowly(seconds, prepared)) as events:
+                    async for event in events:
+                        yield event
 
     async def _slowly(self, seconds: float, prepared: Prepared) -> AsyncGenerator[ModelEvent, None]:
         block = {"type": "text", "text": f"{SCRIPTED} This took {seconds:g} seconds, as my script says."}
