@@ -10,7 +10,8 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec
 
 from arrowslit.agent import Definition
 from arrowslit.agents.change import Change
@@ -32,13 +33,18 @@ from arrowslit.testing.loop import SimClock, random_bytes, run
 from arrowslit.testing.sessions import MemorySessions
 from tests.agents.tale import CHECK_STOCK, DROP_TABLE, ORDER, session, text
 
-T = TypeVar("T")
+P = ParamSpec("P")
 SESSION = "sesn_1"
 
 
-def simulated(story: Callable[[], Coroutine[Any, Any, T]], seed: int = 1) -> T:
-    """Run a story in simulated time."""
-    return run(seed, story)
+def simulated(story: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Let a test run in simulated time."""
+
+    @wraps(story)
+    def test(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(1, lambda: story(*args, **kwargs))
+
+    return test
 
 
 @dataclass(slots=True)
