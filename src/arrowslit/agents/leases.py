@@ -16,6 +16,7 @@ The rules are those of the reference of the Managed Agents API, 2.4 and Appendix
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -32,6 +33,9 @@ RECLAIM = 5.0  # seconds until an item that nobody acknowledged is delivered aga
 ATTEMPTS = 5  # times in a row that an item is queued again although no worker got anything done
 LONGEST_BACKOFF = 30.0  # seconds
 RELEASE, RELEASE_LATEST = 10.0, 120.0  # seconds of rest after which a worker is sent home: when others wait, and anyway
+
+Step = Callable[[Work], Work]
+"""From an item to the next."""
 
 _LOST = 0.0  # as `lease_until`: before every time there is
 _HELD = (WorkState.STARTING, WorkState.ACTIVE, WorkState.STOPPING)
