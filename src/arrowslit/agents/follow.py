@@ -133,24 +133,35 @@ class Follower:
         return items
 
     async def _next(self) -> Sequence[Item]:
-        if self._position >= self._tail.first and not self._missed_one():
-            items = list(self._tail.since(self._position))
-            self._position = self._tail.end
-            return [item for item in items if self._wanted(item.content)]
+        if self._position < self._tail.first and self._seq is None:
+            self._previewed.clear()
+            self._position = self._tail.first  # previews, and no event yet
+        if self._position >= self._tail.first:
+            items = self._unbroken()
+            if items or self._position == self._tail.end:
+                return [item for item in items if self._wanted(item.content)]
         self._previewed.clear()  # of these, pieces are missing
-        assert self._seq is not None
-        events = await self._stored(self._seq)
-        seq = events[-1].seq if events else self._seq
-        position = self._tail.position_after(seq)
-        if position is not None or not events:
-            self._position = self._tail.first if position is None else position
+        seq = self._seq or 0
+        events = await self._stored(seq)
+        if not events:  # it was deleted; what the tail still has is all there is
+            self._position, self._seq = self._tail.first, None
+            return []
+        position = self._tail.position_after(events[-1].seq)
+        if position is not None:
+            self._position = position
         return [Item(event, frame(event)) for event in events]
 
-    def _missed_one(self) -> bool:
-        """Whether an event that is stored was never published: its writer was cut off in between."""
-        contents = (item.content for item in self._tail.since(self._position))
-        first = next((each.seq for each in contents if isinstance(each, Event)), None)
-        return first is not None and self._seq is not None and self._seq + 1 < first
+    def _unbroken(self) -> list[Item]:
+        """The items of the tail up to a gap: an event that was stored and never told, for its writer was cut off."""
+        items, seq = list[Item](), self._seq
+        for item in self._tail.since(self._position):
+            if isinstance(item.content, Event):
+                if seq is not None and item.content.seq > seq + 1:
+                    break
+                seq = item.content.seq
+            items.append(item)
+        self._position += len(items)
+        return items
 
     async def _stored(self, seq: int) -> Sequence[Event]:
         try:
@@ -158,7 +169,7 @@ class Follower:
         except Error as error:
             if error.code != "session_not_found":
                 raise
-            return ()  # it was deleted; the tail has that as its last item
+            return ()
 
     def _wanted(self, content: Event | Preview) -> bool:
         if isinstance(content, Event):
