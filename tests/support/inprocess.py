@@ -20,7 +20,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from arrowslit.app import build
+from arrowslit.app.build.relay import Relay, open_relay
 from arrowslit.app.config import Listen, RelayConfig
 from arrowslit.clock import SystemClock
 from arrowslit.connector.dial import Dialled, Dialler, Identity
@@ -41,7 +41,7 @@ JSON = ("Content-Type: application/json", "Accept: application/json, text/event-
 class House:
     """What a test holds in its hands. `key` belongs to an agent with TOOLS and to the tenant acme."""
 
-    relay: build.Relay
+    relay: Relay
     front: Front
     folder: Path
     target: FakeTarget
@@ -165,7 +165,7 @@ def bearer(key: str) -> str:
 async def in_process(folder: Path, *, connected: bool = True) -> AsyncIterator[House]:
     """A relay with its state in `folder`, and a connector that serves its one tunnel, unless it is not wanted."""
     config = RelayConfig(listen=Listen("127.0.0.1", 0), state=folder / "relay")
-    async with build.relay(config) as relay, _listening(relay) as front:
+    async with open_relay(config) as relay, _listening(relay) as front:
         admin = relay.admin_key_path.read_text().strip()
         house = House(relay, front, folder, FakeTarget(), admin)
         await house.furnish()
@@ -173,7 +173,7 @@ async def in_process(folder: Path, *, connected: bool = True) -> AsyncIterator[H
             yield house
 
 
-def _listening(relay: build.Relay) -> AbstractAsyncContextManager[Front]:
+def _listening(relay: Relay) -> AbstractAsyncContextManager[Front]:
     gate = relay.gate
     return listening(gate.mcp, gate.admit, relay.app, authenticate=gate.authenticate, rules=gate.rules)
 

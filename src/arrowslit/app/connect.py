@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from arrowslit.app import build
+from arrowslit.app.build.connector import Connector, open_connector
 from arrowslit.app.config import ConnectConfig
 from arrowslit.app.health import health
 from arrowslit.app.serve import serve_health
@@ -26,7 +26,7 @@ class Opened:
 
 
 async def connect(
-    config: ConnectConfig, started: Callable[[build.Connector], None], opened: Callable[[Opened], None]
+    config: ConnectConfig, started: Callable[[Connector], None], opened: Callable[[Opened], None]
 ) -> None:
     """Run a connector until SIGTERM or SIGINT, the second of which does not wait for running calls.
 
@@ -53,7 +53,7 @@ async def connect(
 
 class _Run:
     def __init__(
-        self, config: ConnectConfig, on_start: Callable[[build.Connector], None], on_first: Callable[[Opened], None]
+        self, config: ConnectConfig, on_start: Callable[[Connector], None], on_first: Callable[[Opened], None]
     ) -> None:
         self.leaving = asyncio.Event()
         self.started = False
@@ -64,7 +64,7 @@ class _Run:
         self._opened = False
 
     async def until_left(self) -> None:
-        async with build.connector(self._config, on_open=self._open) as connector, asyncio.TaskGroup() as tasks:
+        async with open_connector(self._config, on_open=self._open) as connector, asyncio.TaskGroup() as tasks:
             self.started = True
             self._fingerprint = connector.fingerprint
             self._on_start(connector)

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from arrowslit import __version__
-from arrowslit.app.build import Connector
+from arrowslit.app.build.connector import Connector
 
 
 def health(connector: Connector) -> Starlette:

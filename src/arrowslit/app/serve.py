@@ -14,7 +14,8 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from arrowslit.app import address, build, state
+from arrowslit.app import address, state
+from arrowslit.app.build.relay import Relay, open_relay
 from arrowslit.app.config import ADDRESS_FILE, Listen, RelayConfig
 from arrowslit.app.signals import signals
 from arrowslit.clock import SystemClock
@@ -38,15 +39,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(config: RelayConfig, ready: Callable[[build.Relay, Listen], None]) -> None:
+async def serve(config: RelayConfig, ready: Callable[[Relay, Listen], None]) -> None:
     """Run a relay until SIGTERM or SIGINT, or until cancelled. `ready` hears once where it listens.
 
-    Raises Error `listen_failed`, and what `build.relay` raises.
+    Raises Error `listen_failed`, and what `open_relay` raises.
     """
     config.check()
     tls = _tls(config)
     with _bind(config.listen) as listener:
-        async with build.relay(config) as relay:
+        async with open_relay(config) as relay:
             server = _Server(
                 uvicorn.Config(
                     relay.app,
@@ -125,14 +126,14 @@ async def _started(server: uvicorn.Server, running: asyncio.Task[Any]) -> None:
         await asyncio.sleep(0)
 
 
-def _stop(server: uvicorn.Server, relay: build.Relay) -> None:
+def _stop(server: uvicorn.Server, relay: Relay) -> None:
     """First SIGTERM: finish what runs. Second: stop now."""
     server.force_exit = server.should_exit
     server.should_exit = True
-    relay.endpoint.end_streams()
+    relay.end_streams()
 
 
-async def _drain(server: uvicorn.Server, running: asyncio.Task[Any], relay: build.Relay) -> None:
+async def _drain(server: uvicorn.Server, running: asyncio.Task[Any], relay: Relay) -> None:
     """Calls finished first (uvicorn saw to that, or a cancellation cut them short); now the tunnels."""
     if not running.done():
         server.should_exit = server.force_exit = True

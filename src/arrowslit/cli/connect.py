@@ -85,7 +85,7 @@ def command(
 def _run(told: config.ConnectConfig, *, as_json: bool) -> None:
     import uvloop  # these bring in the whole connector
 
-    from arrowslit.app.build import Connector
+    from arrowslit.app.build.connector import Connector
     from arrowslit.app.connect import Opened, connect
 
     def started(connector: Connector) -> None:

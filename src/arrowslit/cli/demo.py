@@ -24,13 +24,21 @@ if TYPE_CHECKING:
 @click.option(
     "--state", type=click.Path(path_type=Path), metavar="DIR", help="Where it keeps its things, from run to run."
 )
+@click.option(
+    "--model",
+    metavar="MODEL",
+    default="scripted",
+    show_default=True,
+    help="What thinks for the agent: anthropic (with the key in ANTHROPIC_API_KEY), the URL of a server that speaks"
+    " the Messages API, or the scripted one, which says that it is.",
+)
 @speak.json_option
-def command(keep: bool, state: Path | None, as_json: bool) -> int:
+def command(keep: bool, state: Path | None, model: str, as_json: bool) -> int:
     """Play the whole loop on this machine, and tell what happens and why.
 
     Starts PostgreSQL, a relay, and a connector with a private stock server; makes a tunnel, an agent and keys of two
-    tenants; then asks, is refused, cuts the tunnel, and checks the ledger. Needs no network and no other service, and
-    stops all that it started. Exits with 0 if everything came out as promised.
+    tenants; then asks, is refused, cuts the tunnel, lets an agent ask, and checks the ledger. Needs no network and no
+    other service, and stops all that it started. Exits with 0 if everything came out as promised.
 
     Examples:
       arrowslit demo
@@ -51,7 +59,7 @@ def command(keep: bool, state: Path | None, as_json: bool) -> int:
     teller = Lines() if as_json else Terminal(plain="NO_COLOR" in config.environment())
     try:
         with _folder(state) as folder:
-            return 0 if asyncio.run(_run(folder, teller, keep=keep)) else 1
+            return 0 if asyncio.run(_run(folder, teller, model, keep=keep)) else 1
     except Error as error:
         teller.failed(error)
         return error.row.exit
@@ -65,7 +73,7 @@ def _folder(state: Path | None) -> AbstractContextManager[Path]:
     return kept_if_possible() if state is None else nullcontext(state.absolute())
 
 
-async def _run(folder: Path, teller: Teller, *, keep: bool) -> bool:
+async def _run(folder: Path, teller: Teller, model: str, *, keep: bool) -> bool:
     """Whether all came out right. The first signal cancels it, and what was started is stopped in order."""
     from arrowslit.demo.stage import set_up
     from arrowslit.demo.story import play
@@ -81,7 +89,7 @@ async def _run(folder: Path, teller: Teller, *, keep: bool) -> bool:
 
     with signals(stop):
         teller.begin()
-        async with set_up(folder, teller.set_up) as stage:
+        async with set_up(folder, teller.set_up, model) as stage:
             ok = await play(stage, teller.told)
             over.set()
             teller.end(stage, ok=ok)

@@ -121,10 +121,11 @@ def command(
 def _run(told: config.RelayConfig, *, as_json: bool) -> None:
     import uvloop  # these bring in the whole relay
 
-    from arrowslit.app import address, build
+    from arrowslit.app import address
+    from arrowslit.app.build.relay import Relay
     from arrowslit.app.serve import serve
 
-    def ready(relay: build.Relay, listen: config.Listen) -> None:
+    def ready(relay: Relay, listen: config.Listen) -> None:
         near = address.for_this_machine(told, listen, relay.fingerprint)
         far = address.for_connectors(told, listen, relay.fingerprint)
         data = {

@@ -41,6 +41,8 @@ KEYS = {  # who asks: as which agent, for which tenant
 TOOLS = {AGENT: ["check_stock"], AUDITOR: ["adjust_stock", "export_inventory"]}  # the last one does not exist yet
 
 BACK_SECONDS = 15.0  # a connector tries again within four
+WAIT_SECONDS = 30.0  # for a question to have come as far as the database; one is usual
+MODEL_ID = "claude-opus-5-5"  # for whatever speaks the Messages API; the scripted model goes by any name
 
 Tell = Callable[[str, str], None]
 """Hears what was set up: a name, and a sentence about it."""
@@ -57,6 +59,34 @@ class Stage:
     relay: Child
     connector: Child
     database: asyncpg.Connection
+    model: str
+
+    async def question(self, who: str, text: str) -> tuple[int, dict[str, Any]]:
+        """`arrowslit ask` with the key of one of KEYS: its exit status, and what it says."""
+        words = ("ask", KEYS[who][0], text, "--json")
+        variables = {"ARROWSLIT_RELAY": self.address, "ARROWSLIT_API_KEY": self.keys[who]}
+        status, said = await Child(words, self.folder / "ask.log", variables).run()
+        return status, json.loads(said)
+
+    @asynccontextmanager
+    async def held_up(self) -> AsyncIterator[None]:
+        """The database answers nobody who asks for stock; whoever does waits."""
+        async with self.database.transaction():
+            await self.database.execute("lock table stock.inventory in access exclusive mode")
+            yield
+
+    async def waiting(self) -> None:
+        """Return once the stock server has asked the database and waits for it."""
+        query = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and usename = 'inventory_app'"
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await self.database.fetchval(query):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # PostgreSQL has no event for it
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """The records of one kind in the ledger, while the relay runs."""
+        lines = [line for segment in self.segments() for line in segment.read_bytes().splitlines(keepends=True)]
+        found = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        return [each for each in found if each["kind"] == kind]
 
     def ask(self, who: str, *, greet: bool = True) -> AbstractAsyncContextManager[Caller]:
         """A client with the key of one of KEYS."""
@@ -111,9 +141,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_up(folder: Path, tell: Tell) -> AsyncIterator[Stage]:
-    """Start everything in `folder`, and stop it again. Raises Error `postgres_failed`, `demo_failed`, `state_unusable`
-    and those of /v1.
+async def set_up(folder: Path, tell: Tell, model: str = "scripted") -> AsyncIterator[Stage]:
+    """Start everything in `folder`, and stop it again. `model` is what `serve --model` takes.
+
+    Raises Error `postgres_failed`, `demo_failed`, `state_unusable` and those of /v1.
     """
     async with AsyncExitStack() as opened:
         postgres = await opened.enter_async_context(Postgres(folder / "postgres"))
@@ -122,12 +153,14 @@ async def set_up(folder: Path, tell: Tell) -> AsyncIterator[Stage]:
         tell("PostgreSQL", f"listens on 127.0.0.1:{postgres.port}; in its table is the stock of two tenants")
         _forget_last_run(folder)  # nobody else runs in this folder: PostgreSQL would have refused
 
-        serve = ("serve", "--listen", "127.0.0.1:0", "--state", str(folder / "relay"), "--json")
+        serve = ("serve", "--listen", "127.0.0.1:0", "--state", str(folder / "relay"), "--model", model, "--json")
         relay = Child(serve, folder / "relay.log")
         opened.push_async_callback(relay.stop)
         said = json.loads(await relay.start())
         listen = said["listen"].removeprefix("http://")
         tell("relay", f"listens on {listen}; this is all that a caller can reach")
+        thinks = "is scripted: it answers stock questions by rule, and needs no key" if model == "scripted" else model
+        tell("model", thinks)
 
         with _admin(listen, folder) as admin:
             token, keys = _cast(admin)
@@ -145,7 +178,7 @@ async def set_up(folder: Path, tell: Tell) -> AsyncIterator[Stage]:
         opened.push_async_callback(connector.stop)
         tunnel = await connector.start()
         tell("connector", f"runs the stock server, has dialled out, and listens nowhere; {tunnel} is open")
-        yield Stage(folder, listen, said["relay"], keys, relay, connector, database)
+        yield Stage(folder, listen, said["relay"], keys, relay, connector, database, model)
 
 
 def _admin(listen: str, folder: Path) -> Api:
@@ -157,7 +190,7 @@ def _cast(admin: Api) -> tuple[str, dict[str, str]]:
     tunnel = admin.post("tunnels", body={"name": TUNNEL})["id"]
     for name, tools in TOOLS.items():
         server = {"type": "tunnel", "tunnel_id": tunnel, "tool_allowlist": tools}
-        admin.post("agents", body={"name": name, "model": "none", "mcp_servers": [server]})
+        admin.post("agents", body={"name": name, "model": MODEL_ID, "mcp_servers": [server]})
     keys = {}
     for who, (agent, tenant) in KEYS.items():
         body = {"name": who, "agents": [agent], **({} if tenant is None else {"tenant": tenant})}
@@ -177,5 +210,5 @@ async def _connected(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
 def _forget_last_run(folder: Path) -> None:
     for name in ("relay", "connector", "tampered"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("relay.log", "connector.log", "verify.log", "grown"):
+    for name in ("relay.log", "connector.log", "verify.log", "ask.log", "grown"):
         (folder / name).unlink(missing_ok=True)

@@ -1,13 +1,17 @@
-"""The story: ten things that happen to callers of a private tool, each checked against what is really there."""
+"""The story: what happens to callers of a private tool and to an agent that asks it, each checked against what is
+really there.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from arrowslit.agent import CANNOT_CONFIRM
 from arrowslit.demo.caller import Answer, Caller
 from arrowslit.demo.stage import TUNNEL, Stage
 from arrowslit.errors import Error
@@ -16,6 +20,7 @@ from arrowslit.ids import tunnel_id
 STEP_SECONDS = 90.0  # one that takes longer is broken; the longest starts a connector
 QUICKLY = 1.0  # seconds in which a caller hears that nobody serves the tunnel
 ARRIVING = 25  # pieces that come in while the tunnel is cut
+QUESTION = "How many BOLT8 do we have?"
 
 
 class Seen(NamedTuple):
@@ -217,6 +222,61 @@ async def reconnected_result(scene: Scene) -> Seen:
     return Seen(answer.outcome, f"{opened} was open again after {seconds:.1f} s; the same client hears {quantity}")
 
 
+# ---------------------------------------------------------------- the agent
+
+
+async def agent_answer(scene: Scene) -> Seen:
+    there = await scene.stage.stock("acme", "BOLT8")
+    return _told(await scene.stage.question("acme", QUESTION), there)
+
+
+async def agent_never_saw_unlisted_tool(scene: Scene) -> Seen:
+    """In all that was sent to the model so far."""
+    async with scene.stage.ask("auditor") as auditor:
+        there = await auditor.tools()
+    _expect("adjust_stock" in there, f"the server has no adjust_stock to hide: the auditor is shown {there}")
+    offered = {tool for record in scene.stage.records("model_request") for tool in record["tools"]}
+    _expect(offered == {f"{TUNNEL}__check_stock"}, f"the model was offered {sorted(offered)}")
+    return Seen("result", f"the server has {', '.join(sorted(there))} as well; the model was offered check_stock alone")
+
+
+async def agent_cannot_confirm(scene: Scene) -> Seen:
+    before = len(scene.stage.records("model_request"))
+    async with scene.stage.held_up(), asyncio.TaskGroup() as group:
+        asking = group.create_task(scene.stage.question("acme", f"{QUESTION} If you cannot check it, guess."))
+        await scene.stage.waiting()
+        await scene.stage.connector.kill()
+    status, said = asking.result()
+    asked = len(scene.stage.records("model_request")) - before
+    unconfirmed = said["unconfirmed"]
+    outcome = unconfirmed[0]["outcome"] if unconfirmed else None
+    sentence = CANNOT_CONFIRM.replace("{tool}", "check_stock").replace("{server}", TUNNEL)
+    _expect(status == 3 and said["answer"] == sentence, f"ask ends with {status} and says {said['answer']!r}", outcome)
+    _expect(outcome == "outcome_unknown", f"{unconfirmed}, and not one unknown outcome", outcome)
+    _expect(asked == 1, f"the model was asked {asked} times, and not once", outcome)
+    return Seen(
+        outcome, f'it says "{sentence}"; {unconfirmed[0]["call_id"]} is unknown, and the model was not asked again'
+    )
+
+
+async def agent_answer_after_reconnect(scene: Scene) -> Seen:
+    await scene.stage.arrive("acme", "BOLT8", ARRIVING)
+    await scene.stage.connector.start()
+    there = await scene.stage.stock("acme", "BOLT8")
+    return _told(await scene.stage.question("acme", QUESTION), there)
+
+
+def _told(asked: tuple[int, dict[str, Any]], there: dict[str, object]) -> Seen:
+    status, said = asked
+    quantity = str(there["quantity"])
+    right = status == 0 and re.search(rf"\b{quantity}\b", said["answer"]) is not None and not said["unconfirmed"]
+    _expect(right, f"ask ends with {status} and says {said['answer']!r}, and not {quantity}")
+    return Seen("result", f'it says "{said["answer"]}"; PostgreSQL, asked directly, says {quantity}')
+
+
+# ---------------------------------------------------------------- looking back
+
+
 async def ledger_verified(scene: Scene) -> Seen:
     stage = scene.stage
     await stage.relay.stop()
@@ -291,6 +351,32 @@ STEPS = (
         "The connector is started again",
         "Same tunnel, same key, and nothing to restart on the side of the caller.",
         reconnected_result,
+    ),
+    Step(
+        "agent_answer",
+        "A person asks an agent",
+        "The model decides what to look up; the platform decides what it may. Its call went the same way as all the "
+        "others: same allowlist, same tenant, same ledger.",
+        agent_answer,
+    ),
+    Step(
+        "agent_never_saw_unlisted_tool",
+        "We look at all that the model was offered",
+        "What a model has never seen it cannot be talked into. And if it names a tool all the same, the gate refuses.",
+        agent_never_saw_unlisted_tool,
+    ),
+    Step(
+        "agent_cannot_confirm",
+        "The connector is killed while the agent's question is in the database, and the agent was told to guess",
+        "Nobody knows what became of the call, so nobody claims to: the platform ends the turn with a fixed sentence. "
+        "It does not rest on the model's good manners, for the model is not asked.",
+        agent_cannot_confirm,
+    ),
+    Step(
+        "agent_answer_after_reconnect",
+        "The connector is started again, and the same question is asked",
+        "The figure is the one that is there now, not one that somebody remembered.",
+        agent_answer_after_reconnect,
     ),
     Step(
         "ledger_verified",

@@ -134,6 +134,13 @@ class Snapshot:
         if token_hash is not None:
             self._registration_of[token_hash] = registration.id
 
+    def agent_id(self, text: str) -> str | None:
+        """The id of the agent of that id or name, None where that names none that is not archived, or several."""
+        if text in self.agents:
+            return text
+        found = self.agents_named(text)
+        return found[0].id if len(found) == 1 else None
+
     def agents_named(self, name: str) -> list[Agent]:
         """The agents of that name that are not archived."""
         found = (self.agents[each] for each in self._agents_named.get(name, frozenset()))

@@ -27,7 +27,7 @@ from arrowslit.edge.auth import WORKERS, Workers, WrongCredentials, authenticate
 from arrowslit.edge.problem import as_error, v1_problem
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes, new_id
-from arrowslit.principal import Grants, Principal, Scope
+from arrowslit.principal import Credentials, Principal, Scope
 from arrowslit.work import Worker
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Method:
 class Doorkeeper:
     """What every path needs: who may come in, ids for requests, and the key that page cursors are signed with."""
 
-    grants: Grants
+    credentials: Credentials
     wrong: WrongCredentials
     workers: Workers
     random: RandomBytes
@@ -148,7 +148,7 @@ class Resource:
         headers = [(name.decode("latin-1"), value.decode("latin-1").strip()) for name, value in request.headers.raw]
         who = await authenticate_anyone(
             headers,
-            keeper.grants,
+            keeper.credentials,
             keeper.wrong,
             keeper.workers,
             query=request.url.query,

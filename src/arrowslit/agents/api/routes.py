@@ -6,33 +6,49 @@ from starlette.routing import Route
 
 from arrowslit.agent import AgentAdmin
 from arrowslit.agents.api.agents import AgentsApi
+from arrowslit.agents.api.calls import CallsApi
 from arrowslit.agents.api.certificates import CertificatesApi
 from arrowslit.agents.api.definitions import Definitions
 from arrowslit.agents.api.environments import EnvironmentsApi
+from arrowslit.agents.api.events import EventsApi
 from arrowslit.agents.api.keys import KeysApi
+from arrowslit.agents.api.openapi import OpenApi
 from arrowslit.agents.api.relay import RelayApi
 from arrowslit.agents.api.resource import Doorkeeper
+from arrowslit.agents.api.sessions import SessionsApi
+from arrowslit.agents.api.stream import StreamApi
 from arrowslit.agents.api.toolsets import Reader
 from arrowslit.agents.api.tunnels import TunnelsApi
 from arrowslit.agents.api.unsupported import unsupported
+from arrowslit.agents.api.work import WorkApi
+from arrowslit.agents.log import Log
+from arrowslit.agents.polling import Polling
+from arrowslit.agents.reaper import Reaper
 from arrowslit.clock import Clock
-from arrowslit.edge.auth import Workers, WrongCredentials
+from arrowslit.edge.auth import WrongCredentials
 from arrowslit.environment import Environments
 from arrowslit.ids import RandomBytes
-from arrowslit.principal import Grants, KeyAdmin
+from arrowslit.principal import Credentials, KeyAdmin
+from arrowslit.record import CallRecords, Ledger
 from arrowslit.tunnel import Certificates, Links, TunnelAdmin
+from arrowslit.work import WorkQueue
 
 
 def routes(
     *,
-    grants: Grants,
+    credentials: Credentials,
     wrong: WrongCredentials,
     tunnels: TunnelAdmin,
     certificates: Certificates,
     agents: AgentAdmin,
     keys: KeyAdmin,
     environments: Environments,
-    workers: Workers,
+    queue: WorkQueue,
+    log: Log,
+    polling: Polling,
+    reaper: Reaper,
+    ledger: Ledger,
+    calls: CallRecords,
     links: Links,
     clock: Clock,
     random: RandomBytes,
@@ -46,14 +62,23 @@ def routes(
     credentials, best together with the other doors. `cursor_key` signs page cursors: 32 bytes, the same at every
     start.
     """
-    keeper = Doorkeeper(grants, wrong, workers, random, cursor_key)
-    return [
+    keeper = Doorkeeper(credentials, wrong, queue, random, cursor_key)
+    served = [
         *TunnelsApi(tunnels, certificates, links, random, domain).routes(keeper),
         *CertificatesApi(certificates).routes(keeper),
         *EnvironmentsApi(environments).routes(keeper),
         *AgentsApi(agents, Definitions(Reader(tunnels, domain), environments)).routes(keeper),
+        *SessionsApi(log, agents, environments, clock, random).routes(keeper),
+        *StreamApi(log, clock).routes(keeper),
+        *EventsApi(log, ledger, clock).routes(keeper),
+        *WorkApi(environments, queue, polling, log, reaper, clock, random).routes(keeper),
+        *CallsApi(calls).routes(keeper),
         *KeysApi(keys, agents, clock).routes(keeper),
         *RelayApi(relay_fingerprint, domain).routes(keeper),
+    ]
+    served += OpenApi(served).routes(keeper)
+    return [
+        *served,
         *unsupported(keeper),
         keeper.resource("/v1/{rest:path}"),
     ]

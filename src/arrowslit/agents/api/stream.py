@@ -80,7 +80,7 @@ async def still(request: Request, keeper: Doorkeeper) -> bool:
     """Whether the credential of a request that was let in is still good, and for the same caller."""
     headers = [(name.decode("latin-1"), value.decode("latin-1").strip()) for name, value in request.headers.raw]
     try:
-        who = await authenticate_anyone(headers, keeper.grants, keeper.wrong, keeper.workers)
+        who = await authenticate_anyone(headers, keeper.credentials, keeper.wrong, keeper.workers)
     except Error as error:
         return error.code not in ("unauthenticated", "rate_limited")  # not known at the moment is no no
     return who.id == caller(request).id and not (isinstance(who, Worker) and who.late)
