@@ -168,7 +168,7 @@ class Bubblewrap:
     def _launch(self, session: str, number: int, uid: int | None, listen: int | None) -> Room:
         """Have the warden start bubblewrap. Raises OSError."""
         groups = self._cgroups.groups(cgroups.name_of(number), self._limits)
-        command = argv.bubblewrap(self._system.layout, self._limits, tuple(self._settings(number, listen)))
+        command = argv.bubblewrap(self._system.layout, self._limits, tuple(self._settings(listen)))
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.setblocking(False)
         control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the kernel says who its messages are from
@@ -177,9 +177,9 @@ class Bubblewrap:
         files |= {fd: memory_file(text.encode()) for fd, (_, text) in FILES.items()}
         identity = f"{number}"
         try:
-            gone = self._spawner.start(
-                identity, command, {Fd.CONTROL: theirs.fileno(), **files}, stderr, uid=uid, groups=groups
-            )
+            handed = {Fd.CONTROL: theirs.fileno(), **files}
+            cpus = self._processors(number)
+            gone = self._spawner.start(identity, command, handed, stderr, uid=uid, groups=groups, cpus=cpus)
         except OSError:
             control.close()
             os.close(words)
@@ -193,7 +193,7 @@ class Bubblewrap:
         gone.add_done_callback(lambda _: self._forget(room, uid))
         return room
 
-    def _settings(self, number: int, listen: int | None) -> Iterator[str]:
+    def _settings(self, listen: int | None) -> Iterator[str]:
         """The runner's arguments."""
         limits = self._limits
         yield from (f"pids={limits.pids + RUNNERS_OWN}", f"file={limits.file}")
@@ -202,10 +202,14 @@ class Bubblewrap:
             yield f"listen={listen}"
         if "memory" not in self._cgroups.controllers:
             yield f"memory={limits.memory}"
-        if "cpu" not in self._cgroups.controllers:
-            every = sorted(os.sched_getaffinity(0))
-            count = min(len(every), math.ceil(limits.cpus))
-            yield "cpu=" + ",".join(str(every[(number + index) % len(every)]) for index in range(count))
+
+    def _processors(self, number: int) -> list[int] | None:
+        """Which processors a session has to stay on, where no cgroup gives it a share of all."""
+        if "cpu" in self._cgroups.controllers:
+            return None
+        every = sorted(os.sched_getaffinity(0))
+        count = min(len(every), math.ceil(self._limits.cpus))
+        return [every[(number + index) % len(every)] for index in range(count)]
 
     def _free_uid(self, uids: range, number: int) -> int:
         for index in range(len(uids)):

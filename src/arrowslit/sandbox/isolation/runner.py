@@ -33,6 +33,7 @@ WATCH_EVERY = 0.2  # seconds
 ROOM = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108 the sandbox's own
 PR_SET_DUMPABLE = 4
 EXPENDABLE = 500  # how much rather than the runner the kernel should kill a command when memory runs out
+DEATH = 1000  # times 1 ms at most, for processes that were killed to be gone
 NO_PROCESS_LEFT = 50  # times 10 ms: how long a new command waits for what a fork bomb left to die
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -41,7 +42,6 @@ class Settings:
     """`pids`, `file`, `open_files`: limits of each process. `files`: how many may lie in the sandbox.
 
     `listen`: a TCP port, 0 for none. `memory`: bytes that the watchdog defends where no cgroup does, 0 for none.
-    `cpu`: the processors to stay on, divided by commas, where no cgroup limits them.
     """
 
     def __init__(self, arguments: list[str]) -> None:
@@ -52,7 +52,6 @@ class Settings:
         self.files = int(given["files"])
         self.memory = int(given.get("memory", "0"))
         self.listen = int(given.get("listen", "0"))
-        self.cpu = [int(number) for number in given.get("cpu", "").split(",") if number]
 
 
 class Command:
@@ -175,8 +174,8 @@ class Runner:
                 return
             command = self._commands.get(pid)
             if command is not None:
-                if not command.keep:
-                    self._purge(command, by_force=False)
+                if not command.keep and self._purge(command, by_force=False):
+                    wait_for_all()
                 del self._commands[pid]
                 kind, value = (
                     ("exit", os.WEXITSTATUS(status)) if os.WIFEXITED(status) else ("signal", os.WTERMSIG(status))
@@ -184,16 +183,19 @@ class Runner:
                 cpu, limits = usage.ru_utime + usage.ru_stime, ",".join(sorted(command.limits))
                 self._say("ended", command.identity, kind, str(value), f"{cpu:.6f}", str(usage.ru_maxrss), limits)
 
-    def _purge(self, command: Command, *, by_force: bool) -> None:
-        """Kill what a command leaves behind: everything, if nothing else may run here; else what is of its session."""
+    def _purge(self, command: Command, *, by_force: bool) -> bool:
+        """Kill what a command leaves behind: everything, if nothing else may run here (returns True); else what is of
+        its session.
+        """
         alone = all(each is command for each in self._commands.values())
         if alone and (by_force or not self._kept):
             kill(-1)
             self._kept = False
-            return
+            return True
         for pid in processes():
             if session_of(pid) == command.pid:
                 kill(pid)
+        return False
 
     def _kill_strays(self) -> None:
         """Kill all that is not of a running command's own session."""
@@ -259,6 +261,17 @@ def kill(pid: int) -> None:
         pass  # it has ended
 
 
+def wait_for_all() -> None:
+    """Collect everybody, after all were killed."""
+    for _ in range(DEATH):
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            time.sleep(0.001)
+
+
 def session_of(pid: int) -> int:
     """The session of a process, 0 if it has ended."""
     try:
@@ -315,8 +328,6 @@ def limit(settings: Settings) -> None:
         _, hard = resource.getrlimit(what)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (value, value))
-    if settings.cpu:
-        os.sched_setaffinity(0, settings.cpu)
 
 
 def listening(port: int) -> _socket.socket:

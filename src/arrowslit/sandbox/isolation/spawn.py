@@ -69,14 +69,18 @@ class Spawner:
         *,
         uid: int | None = None,
         groups: Sequence[Group] = (),
+        cpus: Sequence[int] | None = None,
     ) -> asyncio.Future[int]:
-        """Start bubblewrap. `files` are ours by the number they are to have in it. The result comes when it has ended
-        and its groups are removed: its status, 125 if it could not be started. Raises OSError.
+        """Start bubblewrap. `files` are ours by the number they are to have in it, `cpus` the processors to stay on.
+
+        The result comes when it has ended and its groups are removed: its status, 125 if it could not be started.
+        Raises OSError.
         """
         message = {
             "start": identity,
             "argv": list(argv),
             "uid": uid,
+            "cpus": cpus,
             "groups": [{"path": str(group.path), "set": dict(group.values)} for group in groups],
             "fds": list(files),
         }

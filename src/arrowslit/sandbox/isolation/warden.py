@@ -7,7 +7,8 @@ worker's start removes the empty cgroups.
 
 It runs as the worker's user and imports nothing of ours. Messages are packets of JSON on the socket named by its
 argument:
-  to it    {"start": id, "argv": […], "uid": n|null, "groups": [{"path": …, "set": {file: value}}], "fds": [number…]}
+  to it    {"start": id, "argv": […], "uid": n|null, "cpus": [n…]|null,
+            "groups": [{"path": …, "set": {file: value}}], "fds": [number…]}
            with the files that are to have these numbers in bubblewrap, and at last the one for its stderr
            {"end": id}
   from it  {"ended": id, "status": n, "left": [path…]}   the sandbox is gone, and what of it could not be removed
@@ -134,6 +135,8 @@ def become(message: dict[str, Any], targets: dict[int, int]) -> NoReturn:
             os.dup2(fd, number, inheritable=True)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(2, 1)
+        if message["cpus"] is not None:
+            os.sched_setaffinity(0, message["cpus"])
         if message["uid"] is not None:
             os.setgroups([])
             os.setresgid(*(message["uid"],) * 3)
