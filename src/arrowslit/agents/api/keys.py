@@ -43,9 +43,15 @@ class KeysApi:
     def routes(self, keeper: Doorkeeper) -> list[Route]:
         """The paths of this resource."""
         return [
-            keeper.resource("/v1/keys", get=self.list, post=Method(self.create, MINTERS)),
             keeper.resource(
-                "/v1/keys/{key_id}", get=Method(self.retrieve, MINTERS), delete=Method(self.revoke, MINTERS)
+                "/v1/keys",
+                get=Method(self.list, query=KeysQuery, answer="KeyPage"),
+                post=Method(self.create, MINTERS, body=KeyBody, answer="NewKey", errors=("agent_not_found",)),
+            ),
+            keeper.resource(
+                "/v1/keys/{key_id}",
+                get=Method(self.retrieve, MINTERS, answer="Key", errors=("key_not_found",)),
+                delete=Method(self.revoke, MINTERS, body=Nothing, answer="Key", errors=("key_not_found",)),
             ),
         ]
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from arrowslit import __version__
-from arrowslit.agents.api.resource import Doorkeeper
+from arrowslit.agents.api.resource import Doorkeeper, Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class RelayApi:
 
     def routes(self, keeper: Doorkeeper) -> list[Route]:
         """The path of this resource."""
-        return [keeper.resource("/v1/relay", get=self.retrieve)]
+        return [keeper.resource("/v1/relay", get=Method(self.retrieve, answer="Relay"))]
 
     async def retrieve(self, _: Request) -> Mapping[str, object]:
         """Who this relay is."""

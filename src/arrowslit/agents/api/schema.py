@@ -237,7 +237,8 @@ class LimitsBody(Strict):
 
 
 Servers = Annotated[list[UrlServer | TunnelServer], Meta(max_length=20)]
-Tools = Annotated[list[dict[str, object]], Meta(max_length=256)]
+KINDS_OF_TOOLS = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in (ToolsetBody, BuiltinBody, CustomBody)]
+Tools = Annotated[list[dict[str, object]], Meta(max_length=256, extra_json_schema={"items": {"anyOf": KINDS_OF_TOOLS}})]
 Text = Annotated[str, Meta(max_length=100_000)]
 
 
