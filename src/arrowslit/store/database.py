@@ -106,16 +106,14 @@ def migrate(connection: Connection) -> None:
 def _engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
     """One to write with, one transaction at a time, and one to read with, each read for itself."""
     url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    reads = {"pool_size": READERS, "max_overflow": 0, "isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
     if url.get_backend_name() != "sqlite":
-        writing = create_async_engine(_as_asyncpg_has_it(url), pool_size=1, max_overflow=0, pool_pre_ping=True)
-        reading = create_async_engine(
-            writing.url, pool_size=READERS, max_overflow=0, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
-        )
-        return writing, reading
+        url = _as_asyncpg_has_it(url)
+        writing = create_async_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        return writing, create_async_engine(url, pool_pre_ping=True, **reads)
     if url.database:
         Path(url.database).touch(mode=0o600)  # SQLite gives its log files the mode of this one
-    writing = create_async_engine(url, pool_size=1, max_overflow=0)
-    reading = create_async_engine(url, pool_size=READERS, max_overflow=0, isolation_level="AUTOCOMMIT")
+    writing, reading = create_async_engine(url, pool_size=1, max_overflow=0), create_async_engine(url, **reads)
     for engine in (writing, reading):
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(writing.sync_engine, "begin", _begin_immediate)

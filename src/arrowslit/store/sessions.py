@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Update, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Update, bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from arrowslit.clock import Clock
@@ -37,6 +37,18 @@ from arrowslit.work import Work
 _SHOWN = [sessions.c[field.name] for field in fields(Session)]
 _NOT_LEASED = {"had_work": False, "lease_epoch": 0, "lease_until": None}
 _LEASE_ENDS = {"lease_epoch": sessions.c.lease_epoch + 1, "lease_until": None}
+
+
+def _swap(leased: bool, fence: bool) -> Update:
+    """The compare-and-swap of an append, made once: building it takes longer than SQLite takes to run it."""
+    swap = update(sessions).where(sessions.c.id == bindparam("this"), sessions.c.last_seq == bindparam("after"))
+    if leased:
+        swap = swap.where(sessions.c.lease_epoch == bindparam("epoch"))
+    return swap.values(**_LEASE_ENDS) if fence else swap
+
+
+_SWAPS = {(leased, fence): _swap(leased, fence) for leased in (False, True) for fence in (False, True)}
+_INSERT_EVENTS = insert(session_events)
 
 
 class StoredSessions:
@@ -82,13 +94,13 @@ class StoredSessions:
         """See `Sessions.append`."""
         rows = _checked(batch)
         now = self._clock.now()
-        swap = update(sessions).where(sessions.c.id == batch.session.id, sessions.c.last_seq == batch.after)
+        swap = _SWAPS[batch.lease is not None, batch.fence]
+        values = {**_row(batch.session), "this": batch.session.id, "after": batch.after}
         if batch.lease is not None:
-            swap = swap.where(sessions.c.lease_epoch == batch.lease.epoch)
-        swap = swap.values(**_row(batch.session), **(_LEASE_ENDS if batch.fence else {}))
+            values["epoch"] = batch.lease.epoch
 
         async def add(connection: AsyncConnection) -> Work | None:
-            if not await _hits(connection, swap):
+            if (await connection.execute(swap, values)).rowcount != 1:
                 raise await _refusal(connection, batch.session.id, batch.lease)
             return await _add(connection, batch, rows, now)
 
@@ -179,7 +191,7 @@ async def _add(
 ) -> Work | None:
     """What comes after the session's own row: the events, those now processed, and the item of work."""
     if rows:
-        await connection.execute(insert(session_events), rows)
+        await connection.execute(_INSERT_EVENTS, rows)
     if batch.processed:
         these = (session_events.c.session_id == batch.session.id) & session_events.c.id.in_(batch.processed)
         await connection.execute(update(session_events).where(these).values(processed_at=batch.session.updated_at))
