@@ -11,9 +11,14 @@ import pytest_asyncio
 from starlette.applications import Starlette
 
 from arrowslit.agents.api.routes import routes
+from arrowslit.agents.log import Log
+from arrowslit.agents.polling import Polling
+from arrowslit.agents.reaper import Reaper
 from arrowslit.edge.auth import WrongCredentials
+from arrowslit.ledger.find import CallFinder
 from arrowslit.principal import Scope
 from arrowslit.store.open import Store
+from tests.agents.bench import Records
 from tests.agents.kit import Caller
 from tests.store.kit import ManualClock, opened
 
@@ -37,18 +42,24 @@ async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def app(store: Store, clock: ManualClock) -> Starlette:
-    """Nothing but /v1."""
+def app(store: Store, clock: ManualClock, tmp_path: Path) -> Starlette:
+    """Nothing but /v1: nobody takes sessions further here."""
+    log = Log(store.sessions, clock, os.urandom)
     return Starlette(
         routes=routes(
-            grants=store.grants,
+            credentials=store.grants,
             wrong=WrongCredentials(clock),
             tunnels=store.tunnels,
             certificates=store.certificates,
             agents=store.agents,
             keys=store.keys,
             environments=store.environments,
-            workers=store.work,
+            queue=store.work,
+            log=log,
+            polling=Polling(store.work, clock),
+            reaper=Reaper(store.work, log, clock, os.urandom),
+            ledger=Records(),
+            calls=CallFinder(tmp_path / "ledger"),
             cursor_key=b"c" * 32,
             links=NoLinks(),
             clock=clock,
