@@ -73,6 +73,7 @@ class Asking:
             "agent_version": session.agent_version,
             **prepared.facts,
             "body_digest": self.ledger.digest(prepared.body),
+            "tools": [tool["name"] for tool in prepared.request.tools],
             "scripted": self.model.facts.get("scripted") is True,
             "tool_results": [{"event": each.event_id, "call": each.call_id} for each in carried(events)],
         }
