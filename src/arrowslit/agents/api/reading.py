@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import NoReturn, TypeVar
@@ -18,6 +19,8 @@ Label = TypeVar("Label", str, str | None)
 
 MAX_BODY = 1024 * 1024  # bytes; an agent with 100,000 characters of instructions and 256 tools stays far below
 MAX_DEPTH = 32
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 async def read_body(request: Request, shape: type[T]) -> T:
@@ -66,7 +69,7 @@ def parse(body: bytes) -> object:
     except ValueError as error:
         raise Error("parse_error", "the body is not valid JSON") from error
     for text in _texts(value, MAX_DEPTH):
-        if any("\ud800" <= character <= "\udfff" or character == "\0" for character in text):
+        if _UNSTORABLE.search(text):
             raise Error("encoding_invalid", "a text holds a lone surrogate or a NUL character")
     return value
 
