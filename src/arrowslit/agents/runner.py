@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -114,7 +115,15 @@ class Runner:
             self._bell.clear()
             await self._queue_woken()
             while not self._stopping and (session_id := self._waiting.take()) is not None:
-                self._running[session_id] = self._tasks.create_task(self._hold(session_id))
+                task = self._tasks.create_task(self._hold(session_id))
+                self._running[session_id] = task
+                task.add_done_callback(partial(self._leave, session_id))
+
+    def _leave(self, session_id: str, _: asyncio.Task[None]) -> None:
+        """Also called for a task that was cancelled before it began."""
+        del self._running[session_id]
+        self._waiting.leave(session_id)
+        self._bell.set()
 
     async def _queue_woken(self) -> None:
         for session_id in [each for each in self._woken if each not in self._running]:
@@ -145,10 +154,6 @@ class Runner:
             _log.info("session %s was taken over or interrupted", session_id)
         except Exception as error:  # a defect of ours, or the store is away: nobody else may suffer from it
             await self._failed(session_id, error)
-        finally:
-            del self._running[session_id]
-            self._waiting.leave(session_id)
-            self._bell.set()
 
     async def _take_further(self, session_id: str) -> None:
         lease = await self._claim(session_id)
