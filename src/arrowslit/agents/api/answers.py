@@ -316,7 +316,7 @@ class Error(Shape):
     request_id: str | None
 
 
-class Document(Struct):
+class OpenApiDocument(Struct):
     """This document."""
 
     openapi: str

@@ -52,7 +52,7 @@ class OpenApi:
 
     def routes(self, keeper: Doorkeeper) -> list[Route]:
         """The path of the document."""
-        return [keeper.resource("/v1/openapi.json", get=Method(self.retrieve, EVERYBODY, answer="Document"))]
+        return [keeper.resource("/v1/openapi.json", get=Method(self.retrieve, EVERYBODY, answer="OpenApiDocument"))]
 
     async def retrieve(self, _: Request) -> object:
         """The document."""
