@@ -224,12 +224,12 @@ def test_what_a_command_leaves_behind_ends_with_it(worker: Host) -> None:
 
 
 def test_what_may_stay_stays_until_others_end(worker: Host) -> None:
-    worker.shell("setsid sleep 60 >/dev/null 2>&1 &", leftovers="keep")
+    worker.shell("cp /bin/sleep dozer; setsid ./dozer 60 & until pgrep -x dozer; do :; done", leftovers="keep")
     worker.shell("true")
 
-    assert worker.shell("pgrep -c sleep").stdout == "1\n"
+    assert worker.shell("pgrep -xc dozer").stdout == "1\n"
     worker.shell("sleep 30", timeout=0.1)
-    assert worker.shell("pgrep sleep; echo none").stdout == "none\n"
+    assert worker.shell("pgrep dozer; echo none").stdout == "none\n"
 
 
 def test_h8_orphans_do_not_pile_up(worker: Host) -> None:

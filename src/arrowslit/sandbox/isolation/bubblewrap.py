@@ -8,7 +8,7 @@ import math
 import os
 import pwd
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,12 @@ from typing import Self
 
 from arrowslit.sandbox.isolation import argv, cgroups, missing, probe, runner, system
 from arrowslit.sandbox.isolation.argv import FILES, Fd
-from arrowslit.sandbox.isolation.cgroups import Cgroups
+from arrowslit.sandbox.isolation.cgroups import Cgroups, Group
 from arrowslit.sandbox.isolation.isolation import Degradable, Feature, Limits, Report
 from arrowslit.sandbox.isolation.missing import Missing
 from arrowslit.sandbox.isolation.room import Room
 from arrowslit.sandbox.isolation.seccomp import program
-from arrowslit.sandbox.isolation.spawn import Spawner, memory_file
+from arrowslit.sandbox.isolation.spawn import WITH_THE_WARDEN, Spawner, memory_file
 from arrowslit.sandbox.isolation.system import System
 
 DEFAULTS = Limits()
@@ -190,7 +190,9 @@ class Bubblewrap:
                 os.close(fd)
         room = Room(session, control, words, groups, gone, lambda: self._spawner.end(identity))
         self._rooms.add(room)
-        gone.add_done_callback(lambda _: self._forget(room, uid))
+        gone.add_done_callback(
+            lambda ended: self._forget(room, uid, groups if ended.result() == WITH_THE_WARDEN else ())
+        )
         return room
 
     def _settings(self, listen: int | None) -> Iterator[str]:
@@ -219,7 +221,10 @@ class Bubblewrap:
                 return uid
         raise missing.error([Missing("uid", f"all {len(uids)} users of the uid range have a session")])
 
-    def _forget(self, room: Room, uid: int | None) -> None:
+    def _forget(self, room: Room, uid: int | None, left: Sequence[Group]) -> None:
+        """It has ended. `left`: groups that nobody else will remove."""
+        for group in left:
+            cgroups.remove(group.path)
         self._rooms.discard(room)
         if uid is not None:
             self._taken.discard(uid)

@@ -67,11 +67,12 @@ def owner_lives(name: str, proc: Path = Path("/proc")) -> bool:
 
 
 def started(pid: int, proc: Path = Path("/proc")) -> int:
-    """When a process started, in ticks since the machine did; 0 if there is none. With its number it is unique."""
+    """When a process started, in ticks since the machine did; 0 if it has ended. With its number it is unique."""
     try:
-        return int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+        state, *fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0
+    return 0 if state in "ZX" else int(fields[18])
 
 
 def _namespace(proc: Path) -> int:

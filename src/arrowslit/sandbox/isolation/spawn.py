@@ -22,7 +22,7 @@ from arrowslit.sandbox.isolation.cgroups import Group
 logger = logging.getLogger(__name__)
 
 EXIT_LIMIT = 10.0  # seconds until the warden has cleaned up and ended
-ENDED_WITH_THE_WARDEN = -9  # its death is theirs
+WITH_THE_WARDEN = -9  # how sandboxes ended whose warden did: its death is theirs
 
 
 class Spawner:
@@ -118,7 +118,7 @@ class Spawner:
             self._socket.close()
         for ended in self._ended.values():
             if not ended.done():
-                ended.set_result(ENDED_WITH_THE_WARDEN)
+                ended.set_result(WITH_THE_WARDEN)
         self._ended.clear()
 
 
