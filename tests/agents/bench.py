@@ -181,8 +181,16 @@ class Bench:
         async with self.runner:
             yield self.runner
 
-    async def create(self, definition: Definition, id: str = SESSION, **more: object) -> None:
-        await self.log.create(replace(session(definition, **more), id=id, created_at=self.clock.now()), Change())
+    async def create(
+        self,
+        definition: Definition,
+        id: str = SESSION,
+        *,
+        environment_id: str | None = "env_1",
+        tenant: str = "acme",
+    ) -> None:
+        made = session(definition, environment_id=environment_id, tenant=tenant)
+        await self.log.create(replace(made, id=id, created_at=self.clock.now()), Change())
 
     async def send(self, type: str, id: str = SESSION, /, **body: object) -> None:
         """Send one event as the API does."""

@@ -32,16 +32,17 @@ ORDER = ToolDefinition("order", "Order more.", {"type": "object"})
 DROP_TABLE = ToolDefinition("drop_table", "Never granted.", {"type": "object"})
 
 
-def session(definition: Definition = DEFINITION, **more: object) -> Session:
-    facts: dict[str, object] = {"environment_id": "env_1", **more}
+def session(
+    definition: Definition = DEFINITION, *, environment_id: str | None = "env_1", tenant: str = "acme"
+) -> Session:
     return Session(
         id="sesn_1",
-        tenant=Tenant("acme"),
+        tenant=Tenant(tenant),
         principal_id="key_1",
         agent_id="agent_1",
         agent_version=1,
         definition=definition,
-        **facts,  # type: ignore[arg-type]
+        environment_id=environment_id,
     )
 
 
