@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from arrowslit.demo import folders
-from arrowslit.demo.story import STEPS, Told
+from arrowslit.demo.scene import Told
+from arrowslit.demo.story import STEPS
 from arrowslit.demo.telling import Terminal
 from tests.fixtures_postgres import open_folder
 from tests.harness import arrowslit, environment, until
@@ -31,6 +32,10 @@ OUTCOMES = {  # of the steps, in their order
     "new_tool_invisible": "denied",
     "tunnel_cut_not_delivered": "not_delivered",
     "reconnected_result": "result",
+    "agent_answer": "result",
+    "agent_never_saw_unlisted_tool": "result",
+    "agent_cannot_confirm": "outcome_unknown",
+    "agent_answer_after_reconnect": "result",
     "ledger_verified": "result",
 }
 
@@ -77,6 +82,10 @@ WHAT_IS_WRONG = {
     "new_tool_invisible": "the server has not grown",
     "tunnel_cut_not_delivered": "result",
     "reconnected_result": "did not start",
+    "agent_answer": "and not",
+    "agent_never_saw_unlisted_tool": "the model was offered",
+    "agent_cannot_confirm": "ask ends with 0",
+    "agent_answer_after_reconnect": "did not start",
     "ledger_verified": "one letter was changed in a copy",
 }
 
@@ -173,17 +182,19 @@ def test_a_kept_demo_can_be_asked_until_it_is_stopped(folder: Path) -> None:
             if "Ctrl-C here" in line:
                 break
         told = "".join(said)
-        assert "\n10 of 10 came out as promised" in told, told
+        assert "\n14 of 14 came out as promised" in told, told
         assert "\x1b" not in told  # nobody sees colours here
         variables = dict(line.split()[1].split("=", 1) for line in said if line.startswith("  export "))
         tools = arrowslit("tools", "stock", "internal-inventory", env=variables)
+        asked = arrowslit("ask", "stock", "How many BOLT8 do we have?", env=variables)
         stock = arrowslit("call", "stock", "internal-inventory", "check_stock", "sku=BOLT8", env=variables)
 
         running.send_signal(signal.SIGINT)
 
         assert running.wait() == 0
     assert tools.ok().out.startswith("check_stock sku=STRING\n")
-    assert json.loads(stock.ok().out)["quantity"] == 365
+    assert "390" in asked.ok().out
+    assert json.loads(stock.ok().out)["quantity"] == 390
 
 
 def test_what_cannot_be_set_up_is_said_with_the_next_step(tmp_path: Path) -> None:

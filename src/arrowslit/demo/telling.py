@@ -13,8 +13,10 @@ from pathlib import Path
 import click
 
 from arrowslit.cli import speak
+from arrowslit.demo.agent_steps import QUESTION
+from arrowslit.demo.scene import Told
 from arrowslit.demo.stage import AGENT, TUNNEL, Stage
-from arrowslit.demo.story import STEPS, Told
+from arrowslit.demo.story import STEPS
 from arrowslit.errors import Error
 
 PICTURE = """\
@@ -94,7 +96,7 @@ class Terminal:
             bold=True,
         )
         if not ok:
-            self._say(f"What relay and connector said is in {stage.folder}: relay.log, connector.log.")
+            self._say(f"What they said is in {stage.folder}: relay.log, connector.log, ask.log.")
             return
         self._say("\nNext:")
         self._say(f"  {_program()} demo --keep    leave it running, and ask it yourself")
@@ -133,6 +135,7 @@ def _to_try(stage: Stage) -> list[str]:
         f"  export ARROWSLIT_API_KEY={stage.keys['acme']}",
         f"  {_program()} tools {AGENT} {TUNNEL}",
         f"  {_program()} call {AGENT} {TUNNEL} check_stock sku=BOLT8",
+        f'  {_program()} ask {AGENT} "{QUESTION}"',
         "Ctrl-C here stops everything.",
     ]
 
