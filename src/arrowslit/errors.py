@@ -142,6 +142,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "target_failed": _refused(INVALID_REQUEST, 502),
         "sandbox_unavailable": Code(None, INVALID_REQUEST, 503, 503, exit=125),
         "sandbox_ended": _refused(INVALID_REQUEST, 503, retryable=True),
+        "sandbox_egress_denied": _refused(INVALID_REQUEST, 403),
+        "egress_invalid": _refused(INVALID_REQUEST, 400),
         "ledger_broken": _refused(INVALID_REQUEST, 500),
         "postgres_failed": _refused(INVALID_REQUEST, 500),
         "demo_failed": _refused(INVALID_REQUEST, 500),
