@@ -215,6 +215,13 @@ class Event(Struct):
     processed_at: When | None
 
 
+class SessionPart(Struct):
+    """A thread or a resource. No session has one here."""
+
+    id: str
+    type: str
+
+
 class SentEvents(Shape):
     """The events that were sent, as they are stored."""
 

@@ -19,7 +19,7 @@ from arrowslit.agents.api.sessions import SessionsApi
 from arrowslit.agents.api.stream import StreamApi
 from arrowslit.agents.api.toolsets import Reader
 from arrowslit.agents.api.tunnels import TunnelsApi
-from arrowslit.agents.api.unsupported import unsupported
+from arrowslit.agents.api.unsupported import SessionParts, unsupported
 from arrowslit.agents.api.work import WorkApi
 from arrowslit.agents.log import Log
 from arrowslit.agents.polling import Polling
@@ -71,6 +71,7 @@ def routes(
         *SessionsApi(log, agents, environments, clock, random).routes(keeper),
         *StreamApi(log, clock).routes(keeper),
         *EventsApi(log, ledger, clock).routes(keeper),
+        *SessionParts(log).routes(keeper),
         *WorkApi(environments, queue, polling, log, reaper, clock, random).routes(keeper),
         *CallsApi(calls).routes(keeper),
         *KeysApi(keys, agents, clock).routes(keeper),
