@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from tests.cli.certificates import issue
 from tests.cli.conftest import Scene
 from tests.cli.kit import at, invoke
 from tests.harness import Relay
@@ -51,6 +53,18 @@ def test_a_list_shows_more_than_one_page(relay: Relay) -> None:
 
     assert set(names) <= {each["name"] for each in found}
     assert len(found) == len({each["id"] for each in found})
+
+
+def test_status_shows_certificates_and_that_nobody_enforces_them(relay: Relay, tmp_path: Path) -> None:
+    tunnel = relay.tunnel("certified")
+    with relay.client() as client:
+        pem = issue(tmp_path, "wiki.certified.tunnel.localhost").authority.read_text()
+        kept = client.post("tunnels", tunnel.id, "certificates", body={"ca_certificate_pem": pem})
+
+    text = invoke("tunnel", "status", "certified", **at(relay)).ok().out
+
+    assert f"sha256 {kept['fingerprint']}" in text
+    assert "not enforced" in text
 
 
 def test_status_shows_who_serves_a_tunnel(scene: Scene) -> None:

@@ -183,6 +183,8 @@ def _status(found: dict[str, Any]) -> Iterator[str]:
     yield f"  reconnects     {found['reconnects']}"
     yield f"  connector key  {found['connector_key'] or 'none yet: the first to connect is pinned'}"
     yield f"  token          generation {found['token']['generation']}, {_token(found['token'])}"
+    for each in found["certificates"]:
+        yield f"  certificate    sha256 {each['fingerprint']}, until {each['expires_at']}: kept, and not enforced"
     for each in found["connectors"]:
         yield f"  connector      {speak.plain(each['connector'])}, since {each['connected_since']}"
         yield f"    key {each['key_fingerprint']}, certificate binding {each['certificate_binding']}"
