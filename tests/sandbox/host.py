@@ -63,7 +63,7 @@ async def main() -> None:
             while line := await lines.readline():
                 tasks.create_task(reply(isolation, json.loads(line)))
     except* Error as errors:
-        say(None, {"error": [str(error) for error in errors.exceptions]})
+        say(None, {"error": [f"{error} ({error.hint})" for error in errors.exceptions if isinstance(error, Error)]})
 
 
 async def reply(isolation: Bubblewrap, question: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,8 +149,13 @@ class Host:
 
 
 @contextmanager
-def host(half: Half, *, environment: Mapping[str, str] | None = None, **settings: Any) -> Iterator[Host]:
-    """A host of one kind. As root, the ordinary one is a user that nobody is, and runs on the system's Python."""
+def host(
+    half: Half, *, environment: Mapping[str, str] | None = None, through: Sequence[str] = (), **settings: Any
+) -> Iterator[Host]:
+    """A host of one kind. As root, the ordinary one is a user that nobody is, and runs on the system's Python.
+
+    `through` is a command that becomes it.
+    """
     becoming = half == "ordinary" and os.geteuid() == 0
     given = {
         "limits": LIMITS,
@@ -160,7 +165,14 @@ def host(half: Half, *, environment: Mapping[str, str] | None = None, **settings
     }
     with sources() as folder:
         process = subprocess.Popen(
-            [SYSTEM_PYTHON if becoming else sys.executable, "-I", f"{folder}/host.py", str(folder), json.dumps(given)],
+            [
+                *through,
+                SYSTEM_PYTHON if becoming else sys.executable,
+                "-I",
+                f"{folder}/host.py",
+                str(folder),
+                json.dumps(given),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

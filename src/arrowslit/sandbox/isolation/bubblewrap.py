@@ -69,6 +69,11 @@ class Bubblewrap:
         assert self._report is not None, "entered first"
         return self._report
 
+    @property
+    def open_sandboxes(self) -> int:
+        """How many there are."""
+        return len(self._rooms)
+
     async def __aenter__(self) -> Self:
         self._system, self._cgroups = self._find()
         self._filter = program(self._system.machine, tuple(self._also_refused()))

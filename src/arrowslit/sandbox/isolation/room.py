@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -108,7 +108,7 @@ class Room:
             running.handed_out()
         return running
 
-    async def run(self, command: Command) -> AsyncIterator[Output | Ended]:
+    async def run(self, command: Command) -> AsyncGenerator[Output | Ended, None]:
         """Sandbox: run a command."""
         process = await self.start(command)
         try:

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from arrowslit.errors import Error
+from arrowslit.sandbox.isolation.bubblewrap import Bubblewrap
+from arrowslit.sandbox.isolation.isolation import Command, Degradable, Ended, Limits, Output, Sandbox, Why
+from tests.sandbox.hosts import SESSION_UIDS
+
+LIMITS = Limits(memory=64 << 20, workspace=16 << 20)
+AS_ROOT = os.geteuid() == 0
+
+
+@pytest.fixture
+async def isolation() -> AsyncIterator[Bubblewrap]:
+    """As this user may have it."""
+    degraded: tuple[Degradable, ...] = () if AS_ROOT else ("memory", "cpu", "pids")
+    async with Bubblewrap(LIMITS, uids=range(*SESSION_UIDS) if AS_ROOT else None, allow_degraded=degraded) as found:
+        yield found
+
+
+async def everything(sandbox: Sandbox, *argv: str, **command: object) -> tuple[str, str, Ended]:
+    """What a command printed, and its end."""
+    said, end = {"stdout": b"", "stderr": b""}, None
+    async for each in sandbox.run(Command(argv=argv, **command)):  # type: ignore[arg-type]
+        match each:
+            case Output(stream, data):
+                said[stream] += data
+            case Ended():
+                end = each
+    assert end is not None
+    return said["stdout"].decode(), said["stderr"].decode(), end
+
+
+async def test_a_command_has_an_environment_an_input_and_two_outputs(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1")
+
+    out, err, end = await everything(
+        sandbox, "sh", "-c", "cat; echo $MORE $HOME $PWD; echo no >&2; exit 7", stdin=b"given ", env={"MORE": "more"}
+    )
+
+    assert (out, err) == ("given more /workspace /workspace\n", "no\n")
+    assert (end.why, end.status, end.output) == (Why.EXIT, 7, len(out + err))
+    assert end.cpu > 0
+    assert end.memory > 1 << 20
+    assert (sandbox.session, sandbox.report, sandbox.alive) == ("sesn_1", isolation.report, True)
+    await sandbox.close()
+    assert not sandbox.alive
+
+
+async def test_output_streams_as_it_comes(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1")
+    process = await sandbox.start(
+        Command(argv=("bash", "-c", "while read line; do echo got $line; done"), interactive=True)
+    )
+
+    for word in (b"one", b"two"):
+        await process.write(word + b"\n")
+        assert await process.read() == Output("stdout", b"got " + word + b"\n")
+    process.end_input()
+
+    assert await process.read() is None
+    assert (await process.wait()).status == 0
+
+
+async def test_a_shell_keeps_its_state_beside_other_commands(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1")
+    shell = await sandbox.start(
+        Command(argv=("bash", "--norc"), interactive=True, timeout=None, max_output=None, leftovers="keep")
+    )
+    await shell.write(b"cd /tmp; x=5; sleep 60 & echo on\n")
+    await shell.read()
+
+    out, _, _ = await everything(sandbox, "pgrep", "-c", "sleep")
+    await shell.write(b"pwd; echo $x; kill %1 && echo was there\n")
+    said = b""
+    while b"there" not in said and (output := await shell.read()) is not None:
+        said += output.data
+
+    assert (out, said) == ("1\n", b"/tmp\n5\nwas there\n")
+    shell.kill()
+    assert (await shell.wait()).why is Why.KILLED
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "reason"),
+    [
+        (Command(argv=("no-such-program",)), 127, "no-such-program: No such file or directory"),
+        (Command(argv=("/etc/passwd",)), 126, "/etc/passwd: Permission denied"),
+        (Command(argv=("true",), cwd="/nowhere"), 127, "its folder: No such file or directory"),
+        (Command(argv=("echo", "a\0b")), 126, "an argument holds a NUL"),
+        (Command(argv=("echo", "x" * 170_000)), 126, "arguments and environment have 1701"),
+        (Command(argv=("echo", "\ud800")), 126, "an argument is not text"),
+        (Command(argv=()), 126, "no program"),
+        (Command(argv=("true",), env={"A=B": "c"}), 126, "no program, or a variable without a name"),
+    ],
+    ids=["program", "permission", "folder", "nul", "long", "surrogate", "empty", "variable"],
+)
+async def test_what_cannot_be_started_says_why(
+    command: Command, status: int, reason: str, isolation: Bubblewrap
+) -> None:
+    sandbox = await isolation.open("sesn_1")
+
+    end = await (await sandbox.start(command)).wait()
+
+    assert (end.why, end.status) == (Why.NOT_STARTED, status)
+    assert end.reason.startswith(reason)
+    assert (await everything(sandbox, "echo", "on"))[0] == "on\n"
+
+
+async def test_a_command_that_nobody_reads_any_more_is_killed(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1")
+
+    async with aclosing(sandbox.run(Command(argv=("yes",)))) as output:
+        async for _ in output:
+            break
+
+    async with asyncio.timeout(5):
+        while (await everything(sandbox, "pgrep", "yes"))[0]:
+            pass
+
+
+async def test_a_slow_reader_holds_a_command_up_and_its_timeout_still_counts(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1")
+    process = await sandbox.start(Command(argv=("yes",), timeout=0.2, max_output=None))
+
+    while await process.read() is not None:
+        pass
+
+    assert (await process.wait()).why is Why.TIMEOUT
+
+
+async def test_commands_run_beside_each_other(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1")
+
+    first = asyncio.create_task(everything(sandbox, "bash", "-c", "until [ -e f ]; do :; done; echo first"))
+    second = await everything(sandbox, "touch", "f")
+
+    assert second[2].status == 0
+    assert (await first)[0] == "first\n"
+
+
+async def test_a_listener_inside_is_handed_out_and_leads_nowhere_else(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1", listen=3128)
+    assert sandbox.listener is not None
+    loop = asyncio.get_running_loop()
+
+    running = asyncio.create_task(everything(sandbox, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/3128; cat <&3"))
+    connection, _ = await loop.sock_accept(sandbox.listener)
+    with connection:
+        connection.setblocking(False)
+        await loop.sock_sendall(connection, b"from outside\n")
+
+    assert (await running)[0] == "from outside\n"
+    with socket.socket() as outside, pytest.raises(OSError, match="refused"):
+        outside.connect(("127.0.0.1", 3128))
+    assert "fd/4" not in (await everything(sandbox, "bash", "-c", "ls -d /proc/*/fd/*"))[0].split()
+
+
+async def test_without_being_asked_nothing_listens(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1")
+
+    assert sandbox.listener is None
+    assert (await everything(sandbox, "bash", "-c", "tail -n +2 /proc/net/tcp /proc/net/tcp6 -q"))[0] == ""
+
+
+async def test_a_closed_sandbox_ends_its_commands_and_takes_no_more(isolation: Bubblewrap) -> None:
+    sandbox = await isolation.open("sesn_1")
+    process = await sandbox.start(Command(argv=("sleep", "60")))
+
+    await sandbox.close()
+    await sandbox.close()
+
+    assert (await process.wait()).why is Why.DIED
+    with pytest.raises(Error, match="sandbox_ended"):
+        await sandbox.start(Command(argv=("true",)))
+
+
+async def test_many_sandboxes_at_once(isolation: Bubblewrap) -> None:
+    async with asyncio.timeout(20):
+        sandboxes = await asyncio.gather(*(isolation.open(f"sesn_{number}") for number in range(12)))
+        said = await asyncio.gather(*(everything(each, "sh", "-c", "echo $$ > f; ls") for each in sandboxes))
+        await asyncio.gather(*(each.close() for each in sandboxes))
+
+    assert {out for out, _, _ in said} == {"f\n"}
+
+
+async def test_giving_up_while_a_sandbox_opens_leaves_nothing(isolation: Bubblewrap) -> None:
+    opening = asyncio.create_task(isolation.open("sesn_1"))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+    assert isolation.open_sandboxes == 0
+
+
+async def test_users_run_out_and_come_back() -> None:
+    if not AS_ROOT:
+        pytest.skip("needs root: sessions are users of their own")
+    async with Bubblewrap(LIMITS, uids=range(SESSION_UIDS[0], SESSION_UIDS[0] + 1)) as isolation:
+        sandbox = await isolation.open("sesn_1")
+        with pytest.raises(Error, match="all 1 users of the uid range have a session"):
+            await isolation.open("sesn_2")
+        await sandbox.close()
+        await (await isolation.open("sesn_2")).close()
+
+
+async def test_the_report_stands_in_records(isolation: Bubblewrap) -> None:
+    record = isolation.report.record()
+
+    assert record["isolation"] == "bubblewrap"
+    features = record["features"]
+    assert isinstance(features, dict)
+    assert features["disk"] == "tmpfs of a fixed size"
+    assert features["network"] == "has no network but its own loopback"
+    assert record["degraded"] == [name for name in ("memory", "cpu") if features[name].startswith("best effort: ")]
