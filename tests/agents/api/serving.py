@@ -96,6 +96,7 @@ class Served:
     environment: Environment
     agent: Agent
     woken: list[str]
+    app: Starlette
     port: int = 0
     clients: list[anthropic.AsyncAnthropic] = field(default_factory=list)
 
@@ -140,9 +141,10 @@ async def served(store: Store, clock: SleepyClock) -> AsyncIterator[Served]:
         *EventsApi(log, ledger, clock).routes(keeper),
         keeper.resource("/v1/{rest:path}"),
     ]
-    here = Served(store, clock, sessions, log, ledger, tokens, environment, agent, woken)
+    app = Starlette(routes=routes)
+    here = Served(store, clock, sessions, log, ledger, tokens, environment, agent, woken, app)
     behind = Behind()
-    async with listening(behind.mcp, behind.admit, Starlette(routes=routes)) as front:
+    async with listening(behind.mcp, behind.admit, app) as front:
         here.port = front.port
         yield here
         for client in here.clients:

@@ -9,11 +9,13 @@ from typing import Any
 import anthropic
 import pytest
 import pytest_asyncio
+from starlette.types import Message, Scope
 
 from arrowslit.agents.change import Draft
 from arrowslit.agents.follow import MAX_ITEMS
 from arrowslit.agents.frames import Preview
-from arrowslit.principal import Scope, Tenant
+from arrowslit.principal import Scope as KeyScope
+from arrowslit.principal import Tenant
 from arrowslit.store.open import Store
 from arrowslit.work import Worker
 from tests.agents.api.serving import Served, SleepyClock, served
@@ -125,13 +127,37 @@ async def test_the_sdk_sees_a_turn_as_it_happens(here: Served) -> None:
     assert [event.to_dict() for event in seen] == listed
 
 
-async def test_nothing_falls_between_the_answer_and_the_first_event(here: Served) -> None:
-    """The reader is registered before the headers leave: what comes after them is in the stream or in the list."""
+async def test_nothing_falls_between_the_head_and_the_first_event(here: Served) -> None:
+    """The reader is registered before anything is answered: what happens at the head is in the stream."""
     session_id = await begun(here)
-    client = await here.person()
-    async with streaming(client, session_id) as events:
-        await here.relay(session_id, note("first"))
-        assert (await anext(events)).title == "first"
+    sent = b""
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("the reader stays")
+
+    async def send(message: Message) -> None:
+        nonlocal sent
+        sent += message.get("body", b"")
+        if message["type"] == "http.response.start":
+            await here.relay(session_id, note("first"), Draft("session.status_terminated"))
+
+    async with asyncio.timeout(WAIT):
+        await here.app(_scope(session_id, await here.key()), receive, send)
+
+    assert b'"title":"first"' in sent
+    assert b"session.status_terminated" in sent
+
+
+def _scope(session_id: str, key: str) -> Scope:
+    """A request for a stream, as the server hands it over."""
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": f"/v1/sessions/{session_id}/events/stream",
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {key}".encode())],
+    }
 
 
 async def test_text_comes_as_it_is_written_to_those_who_ask(here: Served) -> None:
@@ -215,7 +241,7 @@ async def test_a_stream_ends_within_five_seconds_of_its_key(here: Served, how: s
     session_id = await begun(here)
     expires_at = here.clock.now() + 2 if how == "expired" else None
     key, text = await here.store.keys.create(
-        scopes={Scope.INVOKE}, agents={here.agent.id}, tenant=Tenant("acme"), expires_at=expires_at
+        scopes={KeyScope.INVOKE}, agents={here.agent.id}, tenant=Tenant("acme"), expires_at=expires_at
     )
     raw = await Raw.open(here, session_id, text)
     await raw.upto(b": connected\n\n")
@@ -257,7 +283,7 @@ async def test_what_a_worker_is_sent_was_seen(here: Served) -> None:
 async def test_a_stream_that_nobody_reads_costs_little_and_holds_up_nobody(here: Served) -> None:
     session_id = await begun(here)
     client = await here.person()
-    key, text = await here.store.keys.create(scopes={Scope.INVOKE}, agents={here.agent.id}, tenant=Tenant("acme"))
+    key, text = await here.store.keys.create(scopes={KeyScope.INVOKE}, agents={here.agent.id}, tenant=Tenant("acme"))
     deaf = await Raw.open(here, session_id, text, limit=1024)
     slow = await Raw.open(here, session_id, await here.key(), limit=1024)
     count, words = 1000, "x" * 20_000  # 20 MB: more than the sockets of both ends take

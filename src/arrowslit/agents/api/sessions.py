@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, UnsetType, field
+from msgspec import UnsetType
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -14,11 +13,19 @@ from arrowslit.agent import Agent, AgentAdmin
 from arrowslit.agents import inbox
 from arrowslit.agents.api.definitions import snapshot
 from arrowslit.agents.api.narrowing import narrowed
-from arrowslit.agents.api.pages import ArchivableQuery, page_of, window
+from arrowslit.agents.api.pages import page_of, window
 from arrowslit.agents.api.reading import check_label, patched, read_body, read_query
 from arrowslit.agents.api.resource import INVOKERS, WORKERS, Doorkeeper, Method, caller, principal
-from arrowslit.agents.api.schema import Label, Moment, NarrowerBody, Nothing, Strict, Tools, UrlServer
-from arrowslit.agents.api.sending import Events, as_sent
+from arrowslit.agents.api.schema import Moment, NarrowerBody, Nothing
+from arrowslit.agents.api.sending import as_sent
+from arrowslit.agents.api.session_shapes import (
+    AgentReference,
+    AgentWithOverrides,
+    SessionBody,
+    SessionsQuery,
+    SessionUpdateBody,
+    refuse_unsupported,
+)
 from arrowslit.agents.api.visible import present, visible
 from arrowslit.agents.change import Change, Draft
 from arrowslit.agents.log import Log
@@ -29,69 +36,6 @@ from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes, new_id
 from arrowslit.principal import Principal, Scope
 from arrowslit.session import Session, SessionFilter, SessionStatus
-
-Title = Annotated[str, Meta(max_length=500)]
-Version = Annotated[int, Meta(ge=1, le=999_999_999)]
-
-
-class AgentReference(Strict, tag="agent"):
-    """An agent in one of its versions, the latest where none is named."""
-
-    id: Label
-    version: Version | None = None
-
-
-class AgentWithOverrides(NarrowerBody, tag="agent_with_overrides", kw_only=True):
-    """An agent as this session alone has it."""
-
-    id: Label
-    version: Version | None = None
-
-
-class SessionBody(Strict, kw_only=True):
-    """POST /v1/sessions. Without `environment_id` it is the agent's default one, which is ours."""
-
-    agent: Label | AgentReference | AgentWithOverrides
-    environment_id: Label | None = None
-    initial_events: Events = field(default_factory=list)
-    title: Title | None = None
-    metadata: dict[str, str | None] | None = None
-    # official, and not there: refused unless empty
-    vault_ids: list[object] | None = None
-    resources: list[object] | None = None
-    budget: object = None
-
-
-class AgentUpdate(Strict):
-    """What can change of a session's agent. Each replaces the whole."""
-
-    tools: Tools | UnsetType | None = UNSET
-    mcp_servers: Annotated[list[UrlServer], Meta(max_length=20)] | UnsetType | None = UNSET
-
-
-class SessionUpdateBody(Strict):
-    """POST /v1/sessions/{id}."""
-
-    title: Title | UnsetType | None = UNSET
-    metadata: dict[str, str | None] | UnsetType | None = UNSET
-    agent: AgentUpdate | UnsetType = UNSET
-    vault_ids: object = None
-    budget: object = None
-
-
-class SessionsQuery(ArchivableQuery):
-    """GET /v1/sessions."""
-
-    agent_id: str | None = None
-    agent_version: Version | None = None
-    statuses: list[SessionStatus] = field(default_factory=list, name="statuses[]")
-    after: Moment | None = field(default=None, name="created_at[gt]")
-    since: Moment | None = field(default=None, name="created_at[gte]")
-    before: Moment | None = field(default=None, name="created_at[lt]")
-    until: Moment | None = field(default=None, name="created_at[lte]")
-    order: Literal["asc", "desc"] = "desc"
-    deployment_id: str | None = None
-    memory_store_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +89,7 @@ class SessionsApi:
     async def create(self, request: Request) -> object:
         """Begin a session; with `initial_events` its first turn too."""
         body = await read_body(request, SessionBody)
-        _refuse_unsupported(body.vault_ids, body.budget, body.resources)
+        refuse_unsupported(body.vault_ids, body.budget, body.resources)
         who = principal(request)
         agent = await self._agent(body.agent, who)
         definition = agent.definition
@@ -184,7 +128,7 @@ class SessionsApi:
     async def update(self, request: Request) -> object:
         """Change title or metadata, or narrow what the agent may use while it rests. What changed is an event."""
         body = await read_body(request, SessionUpdateBody)
-        _refuse_unsupported(body.vault_ids, body.budget)
+        refuse_unsupported(body.vault_ids, body.budget)
         check_label(body.title if isinstance(body.title, str) else None, "title")
         session, _ = await visible(request, self.log)
         granted = None if isinstance(body.agent, UnsetType) else await self._version(session.agent_id, session)
@@ -343,9 +287,3 @@ def _updated(session: Session, state: State, body: SessionUpdateBody, granted: A
     if not changes:
         return None
     return Change((Draft("session.updated", changes),), revise=lambda _: revised)
-
-
-def _refuse_unsupported(vault_ids: object, budget: object, resources: object = None) -> None:
-    for name, value in (("vault_ids", vault_ids), ("budget", budget), ("resources", resources)):
-        if value:
-            raise Error("not_supported", f"{name} is not supported", hint="leave it out")
