@@ -212,6 +212,7 @@ async def test_an_update_that_changes_nothing_makes_no_version(admin: Caller) ->
 
 
 async def test_an_update_of_what_has_changed_since_is_refused_for_good(admin: Caller) -> None:
+    """API-04."""
     made = await admin.ok("POST", "/v1/agents", OFFICIAL)
     await admin.ok("POST", f"/v1/agents/{made['id']}", {"system": "x"})
 

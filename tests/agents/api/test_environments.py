@@ -84,6 +84,7 @@ async def test_a_deleted_environment_is_gone_and_the_answer_says_so(admin: Calle
 async def test_a_workers_key_is_shown_once_and_opens_its_environment_until_it_is_revoked(
     admin: Caller, store: Store
 ) -> None:
+    """API-07."""
     environment = await made(admin)
     path = f"/v1/environments/{environment['id']}/keys"
 

@@ -1,4 +1,4 @@
-"""API-02: what is not yours is answered, byte for byte, like what does not exist; over every path with an id."""
+"""API-02, TEN-13: what is not yours is answered byte for byte like what does not exist, over every path with an id."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ async def test_a_cursor_is_good_for_the_same_query_with_another_limit(admin: Cal
     assert rest["next_page"] is None
 
 
-async def test_ten_14_a_cursor_that_was_changed_is_refused(admin: Caller, store: Store) -> None:
+async def test_a_cursor_that_was_changed_is_refused(admin: Caller, store: Store) -> None:
+    """TEN-14."""
     cursor = await first_page(admin, store)
 
     for index in (0, 15, 17, -2):
@@ -47,7 +48,8 @@ async def test_ten_14_a_cursor_that_was_changed_is_refused(admin: Caller, store:
         assert await admin.refused("GET", path) == (400, "cursor_invalid")
 
 
-async def test_ten_14_a_cursor_of_somebody_else_is_refused(app: Starlette, admin: Caller, store: Store) -> None:
+async def test_a_cursor_of_somebody_else_is_refused(app: Starlette, admin: Caller, store: Store) -> None:
+    """TEN-14."""
     cursor = await first_page(admin, store)
     _, key = await store.keys.create(scopes={Scope.ADMIN})
 

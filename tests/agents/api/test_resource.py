@@ -135,6 +135,8 @@ async def test_a_form_is_not_json(admin: Caller) -> None:
 async def test_a_defect_is_logged_here_and_not_told_there(
     admin: Caller, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """API-12."""
+
     def fail() -> None:
         raise RuntimeError("the password is swordfish")
 
@@ -146,6 +148,16 @@ async def test_a_defect_is_logged_here_and_not_told_there(
     assert "swordfish" not in response.text
     assert "swordfish" in caplog.text
     assert response.headers["request-id"] in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/tunnels/%00", "/v1/tunnels/%1b[2J", "/v1/agents/\u00e9", f"/v1/keys/{'x' * 300}"]
+)
+async def test_an_id_that_no_store_could_hold_is_nobodys(admin: Caller, path: str) -> None:
+    response = await admin.get(path)
+
+    assert response.status_code == 404
+    assert response.json()["error"]["details"]["error_code"].endswith("_not_found")
 
 
 async def test_every_answer_has_an_id_of_its_own_and_is_not_to_be_cached(admin: Caller) -> None:
