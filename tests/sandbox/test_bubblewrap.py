@@ -184,7 +184,7 @@ async def test_a_closed_sandbox_ends_its_commands_and_takes_no_more(isolation: B
 
 async def test_many_sandboxes_at_once(isolation: Bubblewrap) -> None:
     async with asyncio.timeout(20):
-        sandboxes = await asyncio.gather(*(isolation.open(f"sesn_{number}") for number in range(12)))
+        sandboxes = await asyncio.gather(*(isolation.open(f"sesn_{number}") for number in range(40)))
         said = await asyncio.gather(*(everything(each, "sh", "-c", "echo $$ > f; ls") for each in sandboxes))
         await asyncio.gather(*(each.close() for each in sandboxes))
 

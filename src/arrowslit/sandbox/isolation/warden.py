@@ -17,6 +17,7 @@ argument:
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import select
@@ -31,7 +32,7 @@ PACKET = 1 << 18
 FILES = 64
 INFO_FD = 4  # bubblewrap writes {"child-pid": n} there; argv.py says the same
 NOT_STARTED = 125  # status of a child that did not become bubblewrap
-ABOVE = 100  # file numbers that no sandbox is started with
+ABOVE = 100  # numbers from here on are never those of the files that bubblewrap is started with
 FOR_THE_WORKER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # it says how it wants to end
 REMOVAL = 200  # times 5 ms: how long a cgroup may need until its last process has left it
 
@@ -130,7 +131,7 @@ def become(message: dict[str, Any], targets: dict[int, int]) -> NoReturn:
             for name, value in group["set"].items():
                 write(f"{group['path']}/{name}", value)
             write(f"{group['path']}/cgroup.procs", "0")
-        above = {number: os.dup2(fd, ABOVE + number, inheritable=False) for number, fd in targets.items()}
+        above = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ABOVE) for number, fd in targets.items()}
         for number, fd in above.items():
             os.dup2(fd, number, inheritable=True)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
@@ -145,7 +146,7 @@ def become(message: dict[str, Any], targets: dict[int, int]) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         os.execve(message["argv"][0], message["argv"], {})  # noqa: S606 no shell is the point
     except BaseException as error:  # nothing of the parent's may go on in here
-        os.write(2, f"starting bubblewrap: {error}\n".encode())
+        os.write(targets[2], f"starting bubblewrap: {error}\n".encode())
     finally:
         os._exit(NOT_STARTED)
 
