@@ -61,8 +61,15 @@ def place(folder: Path, turns: Turns, target: str | None = None, *options: str) 
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "script.json"
     script.write_text(json.dumps(list(turns)))
+    with served(folder, f"scripted:{script}", target, *options) as there:
+        yield there
+
+
+@contextmanager
+def served(folder: Path, model: str, target: str | None = None, *options: str) -> Iterator[Place]:
+    """The same with another `model`."""
     target = target or f"stdio:{shlex.join([sys.executable, str(ISSUES)])}"
-    with Relay(folder, "--model", f"scripted:{script}", *options) as relay:
+    with Relay(folder, "--model", model, *options) as relay:
         tunnel = relay.tunnel("srv")
         with relay.client() as admin:
             key = admin.post("keys", body={"scopes": ["admin"], "tenant": "acme", "agents": []})["key"]
