@@ -330,6 +330,24 @@ async def test_with_tell_the_model_hears_of_the_unknown_and_is_told_not_to_guess
 
 
 @simulated
+async def test_the_sentence_names_the_first_call_whichever_ended_first() -> None:
+    house = bench([uses(ASK, CHECK)])
+
+    async def slowly(tool: str, arguments: Mapping[str, object], call_id: str) -> ToolAnswer:
+        await asyncio.sleep(1 if tool == "order" else 0)
+        return await ends("timeout")(tool, arguments, call_id)
+
+    house.servers.behave = slowly
+    allowed = tuple(replace(rule, permission=Permission.ALWAYS_ALLOW) for rule in STOCK.rules)
+    async with house.running():
+        await house.create(replace(DEFINITION, toolsets=(replace(STOCK, rules=allowed),)))
+        events = await house.ask("Go")
+
+    assert "order on internal" in words_of(events[-2])
+    assert [each["tool"] for each in unconfirmed_of(events)] == ["order", "check_stock"]
+
+
+@simulated
 async def test_after_an_unknown_the_conversation_goes_on() -> None:
     house = bench([uses(CHECK), says("340.")])
     house.servers.behave = ends("outcome_unknown")
@@ -424,6 +442,18 @@ async def test_with_tell_a_turn_goes_on_without_the_tools_and_the_model_knows() 
     (asked,) = house.script.asked
     assert "internal" in asked.system
     assert CHECK not in {tool["name"] for tool in asked.tools}
+
+
+@simulated
+async def test_that_a_server_cannot_be_reached_is_reported_once_in_a_turn() -> None:
+    house = bench([uses("nothing_of_that_name"), says("I cannot reach it.")])
+    house.servers.down = "no_connector"
+    async with house.running():
+        await house.create(TELL)
+        events = await house.ask("How many?")
+
+    assert len(house.script.asked) == 2
+    assert len(only(events, "session.error")) == 1
 
 
 @simulated
@@ -600,6 +630,32 @@ async def test_a_turn_without_end_is_ended(limits: dict[str, float], words: str)
 
 
 @simulated
+async def test_an_answer_may_be_no_longer_than_what_the_turn_has_left() -> None:
+    house = bench([says("Short.")])
+    async with house.running():
+        await house.create(limited(output_tokens=10))
+        await house.ask("Go")
+
+    assert [request.max_tokens for request in house.script.asked] == [10]
+
+
+@simulated
+async def test_what_a_person_allowed_after_the_time_of_the_turn_is_not_called() -> None:
+    house = bench([uses(ASK)])
+    async with house.running():
+        await house.create(limited(seconds=60))
+        (use,) = only(await house.ask("Order"), "agent.mcp_tool_use")
+        await asyncio.sleep(61)
+        after = await house.until_idle(
+            SESSION, lambda: house.send("user.tool_confirmation", tool_use_id=use.id, result="allow")
+        )
+
+    assert house.servers.reached == []
+    assert only(after, "agent.mcp_tool_result")[0].body["outcome"] == "denied"
+    assert reason(after) == "retries_exhausted"
+
+
+@simulated
 async def test_calls_beyond_the_limit_are_refused_and_reach_nobody() -> None:
     house = bench(rule=lambda request: uses(CHECK, CHECK, "bash"))
     async with house.running():
@@ -684,3 +740,21 @@ async def test_a_revoked_key_calls_nothing_that_a_person_allowed_later() -> None
     assert house.servers.reached == []
     assert reason(after) == "retries_exhausted"
     assert only(after, "agent.mcp_tool_result")[0].body["outcome"] == "denied"
+
+
+@pytest.mark.promise("P11")
+@simulated
+async def test_a_call_is_not_tried_again_for_a_key_that_was_revoked_meanwhile() -> None:
+    house = bench([uses(CHECK)])
+
+    async def revoke(tool: str, arguments: Mapping[str, object], call_id: str) -> ToolAnswer:
+        house.revoked.add("key_1")
+        return await ends("no_connector")(tool, arguments, call_id)
+
+    house.servers.behave = revoke
+    async with house.running():
+        await house.create(DEFINITION)
+        events = await house.ask("Go")
+
+    assert len(house.servers.reached) == 1
+    assert reason(events) == "retries_exhausted"

@@ -14,6 +14,9 @@ from arrowslit.agents.models.scripted import Fault, Turn
 from arrowslit.agents.runner import AT_ONCE, DRAIN, EACH
 from arrowslit.agents.servers.tool import ToolAnswer
 from arrowslit.agents.state import IDLE
+from arrowslit.session import Batch
+from arrowslit.testing.loop import SimClock
+from arrowslit.testing.sessions import MemorySessions
 from tests.agents.bench import SESSION, Bench, answers, bench, only, result, says, simulated, types, uses
 from tests.agents.tale import DEFINITION, text
 
@@ -95,7 +98,7 @@ async def test_an_interrupt_stops_a_stream_at_once() -> None:
     async with house.running():
         await house.create(PLAIN)
         await say(house)
-        await asyncio.sleep(10)
+        await asyncio.sleep(12)  # not when the lease is extended, which would notice too
         began = house.clock.monotonic()
         await house.send("user.interrupt")
         events = await house.ask("Something else")
@@ -218,6 +221,29 @@ async def test_a_session_that_makes_the_relay_fail_is_ended_and_others_do_not_no
     (error,) = only(cursed, "session.error")
     assert "internal_error" in str(error.body)
     assert len([each for each in house.script.asked if each.session_id == "cursed"]) == 5
+
+
+class NoResults(MemorySessions):
+    """A store that fails whenever whoever works on a session wants to keep the result of a call."""
+
+    async def append(self, batch: Batch) -> None:
+        if batch.lease and any(event.type == "agent.mcp_tool_result" for event in batch.events):
+            raise OSError("the disk is full")
+        await super().append(batch)
+
+
+@pytest.mark.promise("P3")
+@simulated
+async def test_a_session_that_is_ended_for_a_defect_does_not_claim_that_its_call_was_not_made() -> None:
+    house = bench(rule=lambda request: uses(CHECK), sessions=NoResults(SimClock()))
+    async with house.running():
+        await house.create(DEFINITION)
+        await say(house)
+        await idle(house)
+
+    (answer,) = only(list(await house.events()), "agent.mcp_tool_result")
+    assert answer.body["outcome"] == "outcome_unknown"
+    assert [call_id for _, _, call_id in house.servers.reached] == [answer.body["call_id"]]
 
 
 @simulated
