@@ -16,7 +16,7 @@ from arrowslit.protocol.hello import Transcript
 from arrowslit.protocol.state import Ending
 from tests.fixtures_postgres import open_folder
 from tests.harness import environment
-from tests.support.transcript import entries, play
+from tests.support.transcript import EVERY, entries, play
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -62,6 +62,15 @@ def test_the_readme_prints_what_it_shows(clone: Path) -> None:
     port = re.findall(r"127\.0\.0\.1:([0-9]+)", page)[0]
 
     assert play(page, clone, environment(), ELSEWHERE.replace("8420", port)) >= 10
+
+
+def test_the_page_on_agents_prints_what_it_shows_in_ten_commands(clone: Path) -> None:
+    page = shown("docs/agents.md")
+    port = re.findall(r"127\.0\.0\.1:([0-9]+)", page)[0]
+    typed = [entry for entry in entries(page.partition("## An agent that falls silent")[0]) if entry.terminal != EVERY]
+
+    assert len(typed) <= 10
+    assert play(page, clone, environment(TMPDIR=str(clone)), ELSEWHERE.replace("8420", port)) > len(typed)
 
 
 def test_the_quick_start_is_two_commands_that_exist() -> None:
