@@ -179,8 +179,8 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy(upstream: str, *faults: Fault) -> AsyncIterator[Proxy]:
-    """A proxy before the server at that URL, for as long as the block runs."""
-    between, running = Proxy(upstream, list(faults)), set[asyncio.Task[None]]()
+    """A proxy before the server at that URL, for as long as the block runs. A defect of its own is raised at the end."""
+    between, running, broken = Proxy(upstream, list(faults)), set[asyncio.Task[None]](), list[Exception]()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -190,6 +190,8 @@ async def proxy(upstream: str, *faults: Fault) -> AsyncIterator[Proxy]:
             await between.serve(reader, writer)
         except asyncio.CancelledError:
             pass  # the proxy ends; asyncio would call that an error
+        except Exception as error:
+            broken.append(error)
         finally:
             running.discard(task)
 
@@ -204,9 +206,13 @@ async def proxy(upstream: str, *faults: Fault) -> AsyncIterator[Proxy]:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
+    if broken:
+        raise broken[0]
 
 
-async def _stream(head: Message, does: list[Does], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _stream(
+    exchange: Exchange, does: list[Does], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     """Frame by frame, until either side ends it; the end of the connection ends the answer."""
     assert exchange.answered is not None
     await write(writer, exchange.answered)
