@@ -146,6 +146,11 @@ CHANGE = [
     sh("79-never-killed-for-memory", "echo -1000 > /proc/self/oom_score_adj && echo ESCAPED || echo blocked"),
     py("81-realtime", "try: os.sched_setscheduler(0,os.SCHED_FIFO,os.sched_param(50)); print('ESCAPED')\nexcept OSError as e: print('blocked',e)"),
     py("81-higher-priority", "try: os.nice(-5); print('ESCAPED')\nexcept OSError as e: print('blocked',e)"),
+    py("81-starve-process-1", "t('sched_setscheduler',1,5,struct.pack('i',0))", NOT_PERMITTED),
+    py("81-nice-process-1", "t('setpriority',0,1,19)", NOT_PERMITTED),
+    py("81-nice-everybody", "t('setpriority',2,0,19)", NOT_PERMITTED),
+    py("81-limit-process-1", "t('prlimit64',1,7,struct.pack('QQ',0,0),0)", NOT_PERMITTED),
+    py("81-oom-score-of-process-1", "op('/proc/1/oom_score_adj',os.O_WRONLY)"),
     sh("105-overwrite-the-runner", "echo x > /run/arrowslit/runner.py && echo ESCAPED || echo blocked"),
     sh("105-remove-the-runner", "rm -f /run/arrowslit/runner.py && echo ESCAPED || echo blocked"),
     sh("106-rename-over-a-bind", "mv /run/arrowslit /run/y && echo ESCAPED || echo blocked"),
@@ -199,4 +204,9 @@ REACH = [
     sh("124-preload-persisted", "env | grep LD_PRELOAD && echo ESCAPED || echo blocked"),
 ]  # fmt: skip
 
-ATTACKS = [*LOOK, *DEVICES, *CHANGE, *REACH]
+ATTACKS = {
+    "SBX-04 SBX-10": LOOK,
+    "SBX-09": [*DEVICES, *CHANGE],
+    "SBX-01 SBX-03": REACH,
+}
+"""By the cases of the security list that they belong to."""

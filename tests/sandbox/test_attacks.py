@@ -9,7 +9,10 @@ from tests.sandbox.canaries import SECRET, Canaries
 from tests.sandbox.hosts import Host
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.id)
+@pytest.mark.parametrize(
+    "attack",
+    [pytest.param(attack, id=f"{cases} {attack.id}") for cases, attacks in ATTACKS.items() for attack in attacks],
+)
 def test_an_attack_is_refused(attack: Attack, worker: Host, canaries: Canaries) -> None:
     names = canaries.names() | {"WORKER": str(worker.process.pid)}
     command = attack.command

@@ -6,9 +6,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+import psutil
 import pytest
 
 from arrowslit.errors import Error
+from arrowslit.sandbox.isolation import room
 from arrowslit.sandbox.isolation.bubblewrap import Bubblewrap
 from arrowslit.sandbox.isolation.isolation import Command, Degradable, Ended, Limits, Output, Sandbox, Why
 from tests.sandbox.hosts import SESSION_UIDS
@@ -221,3 +223,22 @@ async def test_the_report_stands_in_records(isolation: Bubblewrap) -> None:
     assert features["disk"] == "tmpfs of a fixed size"
     assert features["network"] == "has no network but its own loopback"
     assert record["degraded"] == [name for name in ("memory", "cpu") if features[name].startswith("best effort: ")]
+
+
+async def test_a_runner_that_does_not_kill_is_killed(isolation: Bubblewrap, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "KILL_LIMIT", 0.1)
+    sandbox = await isolation.open("sesn_1")
+    process = await sandbox.start(Command(argv=("sleep", "606"), timeout=0.2))
+    async with asyncio.timeout(5):
+        while not (sleeper := [each for each in psutil.Process().children(recursive=True) if each.name() == "sleep"]):
+            await asyncio.sleep(0.01)
+    runner = sleeper[0].parent()
+    assert runner is not None
+
+    runner.suspend()
+    end = await process.wait()
+
+    assert end.why is Why.TIMEOUT
+    assert not sandbox.alive
+    await sandbox.close()
+    assert not runner.is_running()

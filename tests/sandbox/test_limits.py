@@ -1,3 +1,5 @@
+"""What sandboxed code can use up: SBX-06, as far as it unpacks inside, and SBX-07 of the security list."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""Sessions and their ends: SBX-08 and SBX-12 of the security list, and the kills of a worker."""
+
 from __future__ import annotations
 
 import os

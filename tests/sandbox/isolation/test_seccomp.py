@@ -30,7 +30,8 @@ def ask(machine: Machine, name: str, *arguments: int, also_refused: tuple[str, .
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_numbers_are_those_of_the_kernel(machine: Machine) -> None:
     known = table(machine)
-    ours = {**syscalls.REFUSED, **syscalls.ABSENT, **syscalls.JUDGED, **syscalls.CONDITIONAL}
+    tables = (syscalls.REFUSED, syscalls.ABSENT, syscalls.JUDGED, syscalls.ON_A_PROCESS, syscalls.CONDITIONAL)
+    ours = {name: numbers for table in tables for name, numbers in table.items()}
 
     assert {name: getattr(numbers, machine) for name, numbers in ours.items()} == {
         name: known.get(name) for name in ours
@@ -142,6 +143,15 @@ def test_what_a_limit_rests_on_may_be_refused_too(machine: Machine) -> None:
 def test_a_personality_keeps_addresses_random(machine: Machine) -> None:
     assert ask(machine, "personality", 0xFFFFFFFF) == ask(machine, "personality", 0) == ALLOW
     assert ask(machine, "personality", 0x40000) == EPERM
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_nobody_starves_process_1(machine: Machine) -> None:
+    for name in syscalls.ON_A_PROCESS:
+        assert ask(machine, name, 1) == ask(machine, name, 1 | 1 << 32) == EPERM
+        assert ask(machine, name, 0) == ask(machine, name, 2) == ALLOW
+    assert ask(machine, "setpriority", 0, 1, 19) == ask(machine, "setpriority", 2, 0, 19) == EPERM
+    assert ask(machine, "setpriority", 0, 0, 19) == ask(machine, "setpriority", 0, 7, 5) == ALLOW
 
 
 @pytest.mark.parametrize("machine", MACHINES)

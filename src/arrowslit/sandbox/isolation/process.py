@@ -57,7 +57,7 @@ class Running:
         if self._deadline is not None:
             self._deadline.cancel()
         seconds = self._loop.time() - self._begun
-        why = self._why if self._why is not None and end.why in (Why.EXIT, Why.SIGNAL) else end.why
+        why = end.why if self._why is None or end.why is Why.NOT_STARTED else self._why
         self._end.set_result(replace(end, why=why, seconds=seconds))
 
     async def read(self) -> Output | None:

@@ -24,6 +24,7 @@ PACKET = 1 << 18
 LARGEST_REQUEST = 160 * 1024  # bytes of a packet; the kernel takes 208 KiB with its own overhead
 CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 LAST_WORDS = 64 * 1024
+KILL_LIMIT = 5.0  # seconds for the runner to kill a command; it takes a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +134,16 @@ class Room:
             self._stderr = -1
 
     def _kill(self, identity: str) -> None:
+        """Have the runner kill a command. If it does not manage, the whole sandbox ends."""
         with suppress(OSError):
             self._send(f"kill\0{identity}".encode(), ())
+        self._loop.call_later(KILL_LIMIT, self._insist, identity)
+
+    def _insist(self, identity: str) -> None:
+        if identity in self._running:
+            logger.error("the sandbox of %s does not end a command: it is ended itself", self.session)
+            self._lost()
+            self._end()
 
     def _send(self, data: bytes, files: Sequence[int]) -> None:
         rights = array.array("i", files).tobytes()

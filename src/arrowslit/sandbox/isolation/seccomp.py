@@ -27,6 +27,7 @@ NEW_NAMESPACE = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, N
 TERMINAL_TRICKS = (0x5412, 0x541C, 0x541D, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # as container runtimes have it: not ADDR_NO_RANDOMIZE
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE = 1, 2, 10, 16, 0
+PRIO_USER = 2
 SOCKET_TYPE, STREAM, DATAGRAM = 0xF, 1, 2  # the other bits of a type are flags
 INTERNET_PROTOCOLS = (0, 6, 17)  # any, TCP, UDP
 
@@ -54,7 +55,7 @@ def assemble(machine: Machine, also_refused: Collection[str] = ()) -> Sequence[I
     """The same as instructions. Every branch ends in an answer; what nobody refuses is allowed."""
     conditional = {name: syscalls.CONDITIONAL[name] for name in also_refused}
     refused = _numbers(syscalls.REFUSED, machine) + _numbers(conditional, machine)
-    clone, socket, socketpair, ioctl, personality = _numbers(syscalls.JUDGED, machine)
+    clone, socket, socketpair, ioctl, personality, setpriority = _numbers(syscalls.JUDGED, machine)
     return [
         Instruction(LOAD, 0, 0, 4),
         *_unless(EQUAL, AUDIT_ARCH[machine], KILL),  # int 0x80 on x86-64, 32-bit programs
@@ -68,6 +69,11 @@ def assemble(machine: Machine, also_refused: Collection[str] = ()) -> Sequence[I
         *_case(personality, [*_argument(0), *_any_of(PERSONALITIES, ALLOW), _answer(refuse(errno.EPERM))]),
         *_case(socketpair, [*_argument(0), *_if(EQUAL, AF_UNIX, ALLOW), _answer(_no_such_family())]),
         *_case(socket, _socket()),
+        *_case(setpriority, _setpriority()),
+        *_any_of_case(
+            _numbers(syscalls.ON_A_PROCESS, machine),
+            [*_argument(0), *_if(EQUAL, 1, refuse(errno.EPERM)), _answer(ALLOW)],
+        ),
         _answer(ALLOW),
     ]
 
@@ -93,6 +99,17 @@ def _socket() -> list[Instruction]:
         *_case(AF_NETLINK, netlink),
         *_unless_any_of((AF_INET, AF_INET6), _no_such_family()),
         *internet,
+    ]
+
+
+def _setpriority() -> list[Instruction]:
+    """Of oneself, of other processes and groups; not of process 1, and not of all at once."""
+    return [
+        *_argument(0),
+        *_if(EQUAL, PRIO_USER, refuse(errno.EPERM)),
+        *_argument(1),
+        *_if(EQUAL, 1, refuse(errno.EPERM)),
+        _answer(ALLOW),
     ]
 
 
@@ -133,3 +150,12 @@ def _unless_any_of(values: Sequence[int], answer: int) -> list[Instruction]:
 def _case(value: int, body: Sequence[Instruction]) -> list[Instruction]:
     """Run `body`, which ends in an answer, if the accumulator has this value."""
     return [Instruction(EQUAL, 0, len(body), value), *body]
+
+
+def _any_of_case(values: Sequence[int], body: Sequence[Instruction]) -> list[Instruction]:
+    """Run `body`, which ends in an answer, if the accumulator has one of these values."""
+    last = len(values) - 1
+    tests = [
+        Instruction(EQUAL, last - index, len(body) if index == last else 0, value) for index, value in enumerate(values)
+    ]
+    return [*tests, *body]

@@ -118,9 +118,20 @@ JUDGED: Mapping[str, Numbers] = MappingProxyType(
         "socketpair": Numbers(53, 199),
         "ioctl": Numbers(16, 29),
         "personality": Numbers(135, 92),
+        "setpriority": Numbers(141, 140),
     }
 )
 """Answered by their arguments, see seccomp.py."""
+
+ON_A_PROCESS: Mapping[str, Numbers] = MappingProxyType(
+    {
+        "prlimit64": Numbers(302, 261),
+        "sched_setparam": Numbers(142, 118),
+        "sched_setscheduler": Numbers(144, 119),
+        "sched_setattr": Numbers(314, 274),
+    }
+)
+"""Refused on process 1, the runner: a command that starves it would outlive its own deadline."""
 
 CONDITIONAL: Mapping[str, Numbers] = MappingProxyType(
     {"sched_setaffinity": Numbers(203, 122), "memfd_create": Numbers(319, 279)}
