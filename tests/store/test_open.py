@@ -3,17 +3,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from arrowslit.credential import RootKey
 from arrowslit.errors import Error
-from arrowslit.store.database import migrate, open_database
+from arrowslit.store.database import STEPS, migrate, newest_step, open_database
 from arrowslit.store.open import Store
 from arrowslit.store.tables import metadata, root_key
 from tests.store.kit import ROOT, ManualClock, opened
@@ -27,6 +30,24 @@ def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
 
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_what_the_last_step_is_can_be_told_from_the_names_of_the_files() -> None:
+    assert ScriptDirectory(str(STEPS)).get_heads() == [newest_step()]
+
+
+def test_a_start_with_no_step_to_take_does_not_wait_for_what_would_take_it(tmp_path: Path) -> None:
+    story = (
+        "import asyncio, sys\n"
+        "from arrowslit.store.database import open_database\n"
+        "async def start():\n"
+        f"    await (await open_database('sqlite:///{tmp_path / 'state.db'}')).close()\n"
+        "asyncio.run(start())\n"
+        "print('alembic' in sys.modules)\n"
+    )
+    said = [subprocess.run([sys.executable, "-c", story], check=True, capture_output=True).stdout for _ in range(2)]
+
+    assert said == [b"True\n", b"False\n"]
 
 
 async def test_the_file_is_its_owners_alone_and_survives_a_loss_of_power(tmp_path: Path, clock: ManualClock) -> None:

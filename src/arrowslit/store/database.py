@@ -8,10 +8,7 @@ from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Executable, Row, event
+from sqlalchemy import Connection, Executable, Row, event, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -20,6 +17,7 @@ from arrowslit.errors import Error
 
 T = TypeVar("T")
 
+STEPS = Path(__file__).parent / "migrations"
 READERS = 4  # connections that only read; with SQLite each is a thread, and a read takes well under a millisecond
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -85,9 +83,9 @@ async def open_database(address: str) -> Database:
     try:
         async with writing.begin() as connection:
             await connection.run_sync(migrate)
-    except CommandError as error:
+    except Error:
         await writing.dispose()
-        raise _unusable(f"it was made by another version of arrowslit ({error})") from error
+        raise
     except (DBAPIError, OSError) as error:
         await writing.dispose()
         raise _unusable(str(error)) from error
@@ -95,12 +93,37 @@ async def open_database(address: str) -> Database:
 
 
 def migrate(connection: Connection) -> None:
-    """Take every step that this database has not taken yet, in the transaction of the caller."""
+    """Take every step that this database has not taken yet, in the transaction of the caller.
+
+    Raises Error `state_unusable` if it has taken steps that this version does not know.
+    """
+    if _taken(connection) == newest_step():
+        return
+    from alembic import command  # a third of the time of a start, and most starts have no step to take
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(STEPS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise _unusable(f"it was made by another version of arrowslit ({error})") from error
+
+
+def newest_step() -> str:
+    """The revision of the last migration, which its file has in its name: `m0003_minted.py` is 0003."""
+    return max(path.name for path in (STEPS / "versions").glob("m[0-9]*_*.py"))[1:5]
+
+
+def _taken(connection: Connection) -> str | None:
+    """The last step that this database has taken, None for a new one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    version: str | None = connection.exec_driver_sql("select version_num from alembic_version").scalar()
+    return version
 
 
 def _engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
