@@ -11,6 +11,7 @@ import pytest
 
 from arrowslit.errors import Error
 from arrowslit.sandbox.isolation import room
+from arrowslit.sandbox.isolation.argv import RUNNER
 from arrowslit.sandbox.isolation.bubblewrap import Bubblewrap
 from arrowslit.sandbox.isolation.isolation import Command, Degradable, Ended, Limits, Output, Sandbox, Why
 from tests.sandbox.hosts import SESSION_UIDS
@@ -76,7 +77,7 @@ async def test_a_shell_keeps_its_state_beside_other_commands(isolation: Bubblewr
     shell = await sandbox.start(
         Command(argv=("bash", "--norc"), interactive=True, timeout=None, max_output=None, leftovers="keep")
     )
-    await shell.write(b"cd /tmp; x=5; sleep 60 & echo on\n")
+    await shell.write(b"cd /tmp; x=5; sleep 60 & until pgrep -x sleep >f; do :; done; echo on\n")
     await shell.read()
 
     out, _, _ = await everything(sandbox, "pgrep", "-c", "sleep")
@@ -229,11 +230,8 @@ async def test_a_runner_that_does_not_kill_is_killed(isolation: Bubblewrap, monk
     monkeypatch.setattr(room, "KILL_LIMIT", 0.1)
     sandbox = await isolation.open("sesn_1")
     process = await sandbox.start(Command(argv=("sleep", "606"), timeout=0.2))
-    async with asyncio.timeout(5):
-        while not (sleeper := [each for each in psutil.Process().children(recursive=True) if each.name() == "sleep"]):
-            await asyncio.sleep(0.01)
-    runner = sleeper[0].parent()
-    assert runner is not None
+    ours = psutil.Process().children(recursive=True)
+    (runner,) = [each for each in ours if each.cmdline()[4:5] == [RUNNER]]
 
     runner.suspend()
     end = await process.wait()

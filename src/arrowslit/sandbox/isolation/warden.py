@@ -46,9 +46,15 @@ class Sandbox:
         self.process = os.pidfd_open(pid)
         self.info = info
         self.groups = groups
+        self.killed = False
 
     def kill(self) -> None:
-        """Kill process 1 and so all that runs inside, or bubblewrap if it is not that far yet."""
+        """Kill process 1 and so all that runs inside, or bubblewrap if it is not that far yet. Bubblewrap then collects
+        process 1, which is dead only after everybody else inside.
+        """
+        if self.killed:
+            return
+        self.killed = True
         first = first_process(self.info)
         with suppress(OSError):  # it has ended
             os.kill(first or self.pid, signal.SIGKILL)
