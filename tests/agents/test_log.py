@@ -294,6 +294,27 @@ async def test_a_flood_of_previews_is_dropped_and_the_event_comes(logs: Logs) ->
     assert types == ["session.updated", "agent.message"]
 
 
+async def test_a_preview_with_a_piece_missing_is_given_up(logs: Logs) -> None:
+    await logs.create()
+    with logs.log.follow("sesn_1", deltas=frozenset({"agent.message"})) as slow:
+        await logs.do(note())
+        logs.log.preview("sesn_1", Preview("sevt_m"))
+        assert [item.content.type for item in await slow.take()] == ["session.updated", "event_start"]
+        for _ in range(2 * MAX_ITEMS):
+            logs.log.preview("sesn_1", Preview("sevt_m", text="x"))
+        await logs.do(note())
+        logs.log.preview("sesn_1", Preview("sevt_m", text="y"))
+        assert [item.content.type for item in await slow.take()] == ["session.updated"]
+        assert await slow.take() == []
+        await logs.do(Draft("agent.message", {"content": []}, "sevt_m"))
+
+        types: list[str] = []
+        while "agent.message" not in types:
+            types += [item.content.type for item in await slow.take()]
+
+    assert types == ["agent.message"]
+
+
 async def test_a_flood_of_previews_before_any_event_loses_nothing_that_is_stored(logs: Logs) -> None:
     await logs.create()
     with logs.log.follow("sesn_1", deltas=frozenset({"agent.message"})) as slow:

@@ -81,7 +81,8 @@ class Tail:
 class Follower:
     """A reader of one session, from now on. Made by `Log.follow`; a context manager that ends with its reader.
 
-    `deltas` are the types of events whose previews are wanted. `ended` says that nothing more will come.
+    `deltas` are the types of events whose previews are wanted, `reader` is the id of whoever reads. `ended` says that
+    nothing more will come.
     """
 
     def __init__(
@@ -91,8 +92,11 @@ class Follower:
         seen: Callable[[int], None],
         leave: Callable[[Follower], None],
         deltas: frozenset[str],
+        reader: str | None = None,
     ) -> None:
         self.ended = False
+        self.reader = reader
+        self._cut = False
         self._tail = tail
         self._read = read
         self._seen = seen
@@ -119,12 +123,19 @@ class Follower:
         self.ended = True
         self._woken.set()
 
+    def cut(self) -> None:
+        """The reader may read no further: what it has not taken by now it does not get."""
+        self._cut = True
+        self.end()
+
     async def take(self) -> Sequence[Item]:
         """What came since the last time, in order: waits for something, or for a nudge."""
         if self._position == self._tail.end:
             await self._woken.wait()
         self._woken.clear()
         items = await self._next()
+        if self._cut:
+            return []
         for item in items:
             if isinstance(item.content, Event):
                 self._seq = item.content.seq
@@ -143,7 +154,7 @@ class Follower:
         self._previewed.clear()  # of these, pieces are missing
         seq = self._seq or 0
         events = await self._stored(seq)
-        if not events:  # it was deleted; what the tail still has is all there is
+        if not events:  # only previews were missed, or the session was deleted: the tail has all there is
             self._position, self._seq = self._tail.first, None
             return []
         position = self._tail.position_after(events[-1].seq)

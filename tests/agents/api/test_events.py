@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from typing import Any
 
 import anthropic
@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from arrowslit.principal import Scope
+from arrowslit.session import LeaseLost
 from arrowslit.store.open import Store
 from tests.agents.api.serving import Served, SleepyClock, served
 from tests.agents.story import bash, custom, mcp, model
@@ -161,6 +162,29 @@ async def test_an_interrupt_names_what_may_have_been_done(here: Served) -> None:
     assert ended.to_dict()["unconfirmed"] == [
         {"call_id": "call_9", "server": "srv", "tool": "stock", "outcome": "outcome_unknown"}
     ]
+
+
+async def test_no_call_leaves_while_an_interrupt_asks_which_ones_left(
+    here: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await begun(here, mcp("sevt_m1"))
+    lease = await here.sessions.claim(session_id, here.clock.now() + 60)
+    assert lease is not None
+    look = here.sessions.dispatched
+
+    async def look_and_leave(session_id: str, event_ids: Collection[str]) -> Mapping[str, str]:
+        found = await look(session_id, event_ids)
+        with pytest.raises(LeaseLost):
+            await here.sessions.mark_dispatched(lease, {"sevt_m1": "call_9"})
+        assert await here.sessions.claim(session_id, here.clock.now() + 60) is None
+        return found
+
+    monkeypatch.setattr(here.sessions, "dispatched", look_and_leave)
+    client = await here.person()
+    await send(client, session_id, {"type": "user.interrupt"})
+
+    *_, ended = [event async for event in client.beta.sessions.events.list(session_id)]
+    assert "unconfirmed" not in ended.to_dict()
 
 
 async def test_a_refused_interrupt_disturbs_nobody(here: Served) -> None:
