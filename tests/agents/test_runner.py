@@ -109,6 +109,27 @@ async def test_an_interrupt_stops_a_stream_at_once() -> None:
     assert events[-1].body["stop_reason"] == {"type": "end_turn"}
 
 
+@pytest.mark.promise("P11")
+@simulated
+async def test_a_revoked_key_stops_what_is_done_for_it_at_once_and_its_turn_says_why() -> None:
+    house = bench([Fault("slow", 3000)])
+    async with house.running():
+        await house.create(PLAIN)
+        await say(house)
+        await asyncio.sleep(12)
+        began = house.clock.monotonic()
+        house.revoked.add("key_1")
+        house.runner.revoked("key_2")
+        house.runner.revoked("key_1")
+        await idle(house)
+        took = house.clock.monotonic() - began
+
+    assert took < 1
+    events = list(await house.events())
+    assert events[-1].body["stop_reason"] == {"type": "retries_exhausted"}
+    assert "unauthenticated" in str(only(events, "session.error"))
+
+
 @pytest.mark.promise("P15")
 @simulated
 async def test_one_tenant_with_many_slow_sessions_does_not_keep_another_waiting() -> None:

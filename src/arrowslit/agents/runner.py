@@ -57,6 +57,7 @@ class Runner:
         self._woken: set[str] = set()  # and not looked at yet
         self._bell = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._principals: dict[str, str] = {}  # whose sessions those are that wait or run
         self._failures: dict[str, int] = {}  # in a row, by session
         self._not_before: dict[str, float] = {}  # monotonic, of those that failed
         self._stopping = False
@@ -84,6 +85,12 @@ class Runner:
         task = self._running.get(session_id)
         if task is not None:
             task.cancel()
+
+    def revoked(self, principal_id: str) -> None:
+        """What is done for that principal stops now; its turns end, and say why."""
+        for session_id in [each for each in self._running if self._principals[each] == principal_id]:
+            self.interrupt(session_id)
+            self.wake(session_id)
 
     async def stop(self) -> None:
         """Begin nothing more; wait for the steps under way, but not long, then leave them. Again: the same."""
@@ -121,7 +128,7 @@ class Runner:
 
     def _leave(self, session_id: str, _: asyncio.Task[None]) -> None:
         """Also called for a task that was cancelled before it began."""
-        del self._running[session_id]
+        del self._running[session_id], self._principals[session_id]
         self._waiting.leave(session_id)
         self._bell.set()
 
@@ -137,6 +144,7 @@ class Runner:
             except Exception:  # the next look at the store finds it
                 _log.exception("cannot read session %s", session_id)
                 continue
+            self._principals[session_id] = session.principal_id
             self._waiting.add(session_id, session.tenant)
 
     # ------------------------------------------------------------ one session
