@@ -94,9 +94,11 @@ class WorkQueue(Protocol):
         """Queue an item. A session has at most one that is not stopped: then that one is returned, unchanged."""
         ...
 
-    async def next(self, environment_id: str, step: Callable[[Work], Work | None]) -> tuple[Work, str] | None:
+    async def next(
+        self, environment_id: str, key_id: str, step: Callable[[Work], Work | None]
+    ) -> tuple[Work, str] | None:
         """The oldest queued item of which `step` makes a delivery (None: not this one), kept, with the token of its new
-        generation (`asl_wrk_…`); None if there is none.
+        generation (`asl_wrk_…`); None if there is none. The token is good as long as the environment key that was used.
         """
         ...
 

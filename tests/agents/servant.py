@@ -52,6 +52,10 @@ class Servant:
     reaper: Reaper
     environment: Environment
 
+    async def key(self) -> str:
+        """The id of another worker's key."""
+        return (await self.store.environments.create_key(self.environment.id))[0].id
+
     async def session(self, session_id: str = "sesn_1") -> None:
         """A new session, whose first message begins a turn, so that a worker is wanted."""
         session = Session(

@@ -342,6 +342,23 @@ async def test_a_stream_ends_with_its_session_or_with_the_process(logs: Logs, ho
     assert types == {"deleted": [DELETED], "terminated": [TERMINATED], "closed": []}[how]
 
 
+@pytest.mark.promise("P11")
+async def test_whose_right_ended_is_shown_nothing_more_not_even_what_was_on_its_way(logs: Logs) -> None:
+    await logs.create()
+    with (
+        logs.log.follow("sesn_1", reader="work_1", worker=True) as worker,
+        logs.log.follow("sesn_1", reader="key_1") as person,
+    ):
+        await logs.send(message())
+        logs.log.cut("work_1")
+        await logs.do(bash("b1"), model())
+
+        assert await worker.take() == []
+        assert worker.ended
+        assert len(await person.take()) > 2
+    assert logs.log.seen_by_worker("sesn_1") == 0
+
+
 async def test_a_reader_far_behind_hears_that_its_session_is_gone(logs: Logs) -> None:
     await logs.create()
     with logs.log.follow("sesn_1") as slow:

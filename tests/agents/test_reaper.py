@@ -29,7 +29,7 @@ async def servant(store: Store, clock: ManualClock) -> Servant:
 async def taken(servant: Servant) -> tuple[Work, str]:
     """The oldest item, as a worker holds it after its first heartbeat, with its token."""
     now, queue = servant.clock.now(), servant.store.work
-    found = await queue.next(servant.environment.id, lambda item: leases.deliver(item, now))
+    found = await queue.next(servant.environment.id, await servant.key(), lambda item: leases.deliver(item, now))
     assert found is not None
     item, token = found
     await queue.change(item.environment_id, item.id, lambda it: leases.acknowledge(it, now))
@@ -71,9 +71,12 @@ async def test_a_seen_call_is_closed_before_another_worker_can_have_the_item(
 
     async def poll_first(*arguments: object) -> object:
         servant.clock.turn(100)
+        key = await servant.key()
         deliver = leases.deliver
         offered.append(
-            await servant.store.work.next(servant.environment.id, lambda it: deliver(it, servant.clock.now()))
+            await servant.store.work.next(
+                servant.environment.id, await servant.key(), lambda it: deliver(it, servant.clock.now())
+            )
         )
         return await close(*arguments)  # type: ignore[arg-type]
 
@@ -117,7 +120,9 @@ async def test_a_heartbeat_in_time_keeps_everything(servant: Servant) -> None:
 async def test_a_worker_that_never_beats_loses_the_item_after_a_minute(servant: Servant) -> None:
     await servant.session()
     now = servant.clock.now()
-    found = await servant.store.work.next(servant.environment.id, lambda item: leases.deliver(item, now))
+    found = await servant.store.work.next(
+        servant.environment.id, await servant.key(), lambda item: leases.deliver(item, now)
+    )
     assert found is not None
     await servant.store.work.change(servant.environment.id, found[0].id, lambda it: leases.acknowledge(it, now))
 

@@ -120,7 +120,7 @@ async def test_an_environment_is_deleted_once_no_session_can_go_on(either: Store
     made = await either.environments.create("team-default")
     key, text = await either.environments.create_key(made.id)
     start = await either.sessions.create(batch(session(environment_id=made.id), 1, work=work(made.id)))
-    await either.work.next(made.id, lambda item: replace(item, generation=1))
+    await either.work.next(made.id, key.id, lambda item: replace(item, generation=1))
     with pytest.raises(Error) as refused:
         await either.environments.delete(made.id)
     assert refused.value.code == "environment_in_use"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,12 @@ async def environment(store: Store) -> str:
 async def late(store: Store, token: str) -> bool | None:
     worker = await store.work.worker(token)
     return None if worker is None else worker.late
+
+
+async def poll(store: Store, where: str, step: Callable[[Work], Work | None]) -> tuple[Work, str] | None:
+    """What a worker with a key of its own is handed."""
+    key, _ = await store.environments.create_key(where)
+    return await store.work.next(where, key.id, step)
 
 
 async def test_an_item_is_the_same_after_reopening(tmp_path: Path, clock: ManualClock) -> None:
@@ -70,7 +77,7 @@ async def test_of_twenty_who_poll_each_item_is_anothers(either: Store) -> None:
     for number in range(12):
         await either.work.add(work(where, f"sesn_{number}", f"work_{number:02}", created_at=float(number)))
 
-    answers = await asyncio.gather(*(either.work.next(where, deliver) for _ in range(20)))
+    answers = await asyncio.gather(*(poll(either, where, deliver) for _ in range(20)))
 
     delivered = [answer for answer in answers if answer is not None]
     assert sorted(item.id for item, _ in delivered) == [f"work_{number:02}" for number in range(12)]
@@ -84,9 +91,9 @@ async def test_the_oldest_comes_first_and_nobody_before_its_time(either: Store, 
     await either.work.add(work(where, "sesn_3", "work_3", created_at=2.0))
     await either.work.add(work(other, "sesn_4", "work_4"))
 
-    found = [await either.work.next(where, deliver) for _ in range(3)]
+    found = [await poll(either, where, deliver) for _ in range(3)]
     clock.turn(5)
-    found.append(await either.work.next(where, deliver))
+    found.append(await poll(either, where, deliver))
 
     assert [each and each[0].id for each in found] == ["work_3", "work_2", None, "work_1"]
 
@@ -94,7 +101,7 @@ async def test_the_oldest_comes_first_and_nobody_before_its_time(either: Store, 
 async def test_a_token_is_good_for_its_delivery_then_late_then_nothing(either: Store, clock: ManualClock) -> None:
     where = await environment(either)
     await either.work.add(work(where))
-    first = await either.work.next(where, deliver)
+    first = await poll(either, where, deliver)
     assert first is not None
     worker = await either.work.worker(first[1])
     assert worker is not None
@@ -106,7 +113,7 @@ async def test_a_token_is_good_for_its_delivery_then_late_then_nothing(either: S
     await either.work.change(where, "work_1", lambda item: replace(item, state=WorkState.QUEUED, delivered_at=None))
     assert await late(either, first[1]) is True
     clock.turn(100)
-    second = await either.work.next(where, deliver)
+    second = await poll(either, where, deliver)
     assert second is not None
     assert await late(either, second[1]) is False
     clock.turn(80)
@@ -122,7 +129,7 @@ async def test_a_delivery_that_was_repeated_makes_the_first_late(either: Store) 
     def again(item: Work) -> Work:
         return replace(item, generation=item.generation + 1)
 
-    tokens = [found[1] for found in [await either.work.next(where, again) for _ in range(2)] if found]
+    tokens = [found[1] for found in [await poll(either, where, again) for _ in range(2)] if found]
 
     assert [await late(either, token) for token in tokens] == [True, False]
 
@@ -194,7 +201,7 @@ async def test_the_facts_tell_who_waits_from_who_is_expected_to_answer(either: S
         await either.work.add(work(where, f"sesn_{number}", f"work_{number}", created_at=10.0 + number))
     await either.work.change(where, "work_3", lambda item: replace(item, state=WorkState.ACTIVE))
 
-    await either.work.next(where, deliver)
+    await poll(either, where, deliver)
 
     assert await either.work.facts(where) == QueueFacts(depth=2, pending=1, oldest_queued_at=10.0)
 
@@ -202,7 +209,7 @@ async def test_the_facts_tell_who_waits_from_who_is_expected_to_answer(either: S
 async def test_stopped_items_are_listed_for_a_day_and_then_forgotten(either: Store, clock: ManualClock) -> None:
     where = await environment(either)
     await either.work.add(work(where, created_at=clock.now()))
-    delivered = await either.work.next(where, deliver)
+    delivered = await poll(either, where, deliver)
     now = clock.now()
     await either.work.change(where, "work_1", lambda item: replace(item, state=WorkState.STOPPED, stopped_at=now))
     clock.turn(DAY)
@@ -247,7 +254,7 @@ async def test_what_a_worker_has_open_ends_when_it_is_late(store: Store) -> None
     heard: list[Change] = []
     where = await environment(store)
     await store.work.add(work(where))
-    await store.work.next(where, deliver)
+    await poll(store, where, deliver)
     store.on_change(heard.append)
 
     await store.work.change(where, "work_1", lambda item: replace(item, state=WorkState.ACTIVE))
@@ -271,10 +278,24 @@ async def test_items_of_sessions_that_are_over_are_found(either: Store) -> None:
     assert {item.id for item in found} == {"work_1", "work_3"}
 
 
+@pytest.mark.promise("P11")
+async def test_a_token_ends_with_the_key_that_it_was_handed_to(store: Store) -> None:
+    where = await environment(store)
+    await store.work.add(work(where))
+    key, _ = await store.environments.create_key(where)
+    found = await store.work.next(where, key.id, deliver)
+    assert found is not None
+    assert await store.work.worker(found[1]) is not None
+
+    await store.environments.revoke_key(where, key.id)
+
+    assert await store.work.worker(found[1]) is None
+
+
 async def test_a_deleted_sessions_worker_is_late(store: Store) -> None:
     where = await environment(store)
     await store.sessions.create(batch(session(1, environment_id=where), 1, work=work(where)))
-    found = await store.work.next(where, deliver)
+    found = await poll(store, where, deliver)
     assert found is not None
 
     heard: list[Change] = []

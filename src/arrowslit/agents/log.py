@@ -125,10 +125,12 @@ class Log:
 
     # -------------------------------------------------------- who follows
 
-    def follow(self, session_id: str, *, deltas: frozenset[str] = frozenset(), worker: bool = False) -> Follower:
+    def follow(
+        self, session_id: str, *, deltas: frozenset[str] = frozenset(), worker: bool = False, reader: str | None = None
+    ) -> Follower:
         """A reader of every event from now on, and of previews of events of the types `deltas`.
 
-        What a `worker` takes counts as seen by a worker.
+        What a `worker` takes counts as seen by a worker. `reader` is what `cut` knows it by.
         """
         tail = self._tails.setdefault(session_id, Tail())
 
@@ -143,13 +145,20 @@ class Log:
             if not tail.followers and self._tails.get(session_id) is tail:
                 del self._tails[session_id]
 
-        return Follower(tail, read, seen, leave, deltas)
+        return Follower(tail, read, seen, leave, deltas, reader)
 
     def preview(self, session_id: str, preview: Preview) -> None:
         """Show a piece of an event that is still being made to those who asked for it."""
         tail = self._tails.get(session_id)
         if tail is not None:
             tail.add(preview)
+
+    def cut(self, reader: str) -> None:
+        """That key was revoked, or that item of work is no longer its worker's: its streams end now."""
+        for tail in self._tails.values():
+            for follower in tail.followers:
+                if follower.reader == reader:
+                    follower.cut()
 
     def close(self) -> None:
         """End every stream: the process is about to."""

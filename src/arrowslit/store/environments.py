@@ -176,6 +176,11 @@ class StoredEnvironments:
         key = self._keys.get(self._key_of.get(self._hasher(text), ""))
         return key if key is not None and key.revoked_at is None else None
 
+    def key_is_live(self, key_id: str) -> bool:
+        """Whether the key of that id opens a door now."""
+        key = self._keys.get(key_id)
+        return key is not None and key.revoked_at is None
+
     def _put(self, environment: Environment) -> None:
         self._environments[environment.id] = environment
 

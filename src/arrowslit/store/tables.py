@@ -215,6 +215,7 @@ work_tokens = Table(
     Column("hash", String(64), primary_key=True),
     Column("work_id", String(64), ForeignKey("work.id"), nullable=False, index=True),
     Column("generation", Integer, nullable=False),
+    Column("key_id", String(64), nullable=False),
     Column("late_at", Double),
 )
 

@@ -59,7 +59,9 @@ class StoredWork:
 
         return await self._database.write(insert_it, self.announce)
 
-    async def next(self, environment_id: str, step: Callable[[Work], Work | None]) -> tuple[Work, str] | None:
+    async def next(
+        self, environment_id: str, key_id: str, step: Callable[[Work], Work | None]
+    ) -> tuple[Work, str] | None:
         """See `WorkQueue.next`."""
         now = self._clock.now()
         waiting = _waiting(environment_id).where(items.c.not_before <= now)
@@ -77,7 +79,7 @@ class StoredWork:
                     return None
             await _save(connection, before, after, now)
             token = {"hash": self._hasher(text), "work_id": after.id, "generation": after.generation}
-            await connection.execute(insert(work_tokens).values(**token, late_at=None))
+            await connection.execute(insert(work_tokens).values(**token, key_id=key_id, late_at=None))
             return before, after
 
         def then(step_taken: tuple[Work, Work] | None) -> None:
@@ -157,8 +159,11 @@ class StoredWork:
             return None
         this = work_tokens.c.hash == self._hasher(token)
         columns = (items.c.id, items.c.environment_id, items.c.kind, items.c.subject)
-        query = select(*columns, work_tokens.c.generation, work_tokens.c.late_at).join_from(items, work_tokens)
+        of_token = (work_tokens.c.generation, work_tokens.c.key_id, work_tokens.c.late_at)
+        query = select(*columns, *of_token).join_from(items, work_tokens)
         for row in await self._database.read(query.where(this)):
+            if not self._environments.key_is_live(row.key_id):
+                return None
             if row.late_at is not None and self._clock.now() >= row.late_at + LATE_FOR:
                 return None
             session_id = row.subject if row.kind == WorkKind.SESSION else None

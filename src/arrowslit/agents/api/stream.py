@@ -61,7 +61,7 @@ class StreamApi:
         present(who)
         deltas = frozenset[str](read_query(request, StreamQuery).event_deltas)
         session_id = str(request.path_params["session_id"])
-        follower = self.log.follow(session_id, deltas=deltas, worker=isinstance(who, Worker))
+        follower = self.log.follow(session_id, deltas=deltas, worker=isinstance(who, Worker), reader=who.id)
         try:
             session, _ = await visible(request, self.log)
         except BaseException:

@@ -122,7 +122,7 @@ class WorkApi:
         worker_id = request.headers.get("anthropic-worker-id", "")[:_MAX_WORKER_ID]
         if worker_id:
             self.polling.note(environment_id, worker_id)
-        found = await self._next(environment_id, query)
+        found = await self._next(environment_id, caller(request).id, query)
         if found is None:
             return None
         item, token = found
@@ -226,14 +226,14 @@ class WorkApi:
             work_id = "?"
         return await self.queue.read(self._environment(request), work_id)
 
-    async def _next(self, environment_id: str, query: PollQuery) -> tuple[Work, str] | None:
+    async def _next(self, environment_id: str, key_id: str, query: PollQuery) -> tuple[Work, str] | None:
         """An item, waited for as long as was asked. A delivery is never broken off in the middle."""
         until = self.clock.monotonic() + (query.block_ms or 0) / 1000
         reclaim_after = query.reclaim_older_than_ms / 1000
         while True:
             queued = self.polling.queued(environment_id)
             found = await self.queue.next(
-                environment_id, lambda it: leases.deliver(it, self.clock.now(), reclaim_after)
+                environment_id, key_id, lambda it: leases.deliver(it, self.clock.now(), reclaim_after)
             )
             left = until - self.clock.monotonic()
             if found is not None or left <= 0:

@@ -121,6 +121,7 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(64), nullable=False),
         sa.Column("work_id", sa.String(64), nullable=False),
         sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("key_id", sa.String(64), nullable=False),
         sa.Column("late_at", sa.Double),
         sa.PrimaryKeyConstraint("hash", name="pk_work_tokens"),
         sa.ForeignKeyConstraint(["work_id"], ["work.id"], name="fk_work_tokens_work_id"),
