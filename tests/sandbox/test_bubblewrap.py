@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import psutil
 import pytest
+import pytest_asyncio
 
 from arrowslit.errors import Error
 from arrowslit.sandbox.isolation import room
@@ -20,7 +21,10 @@ LIMITS = Limits(memory=64 << 20, workspace=16 << 20)
 AS_ROOT = os.geteuid() == 0
 
 
-@pytest.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def isolation() -> AsyncIterator[Bubblewrap]:
     """As this user may have it."""
     degraded: tuple[Degradable, ...] = () if AS_ROOT else ("memory", "cpu", "pids")
