@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from arrowslit.agent import OnUnknown
@@ -13,7 +14,7 @@ from arrowslit.agents.models.model import ModelFailed
 from arrowslit.agents.models.retry import next_try
 from arrowslit.agents.offer import Offer, offer
 from arrowslit.agents.silence import nothing_to_check_with
-from arrowslit.agents.state import RESCHEDULED
+from arrowslit.agents.state import RESCHEDULED, State
 from arrowslit.agents.turn import given_up, model_error, out_of_time, seconds_left, session_error
 from arrowslit.agents.visit import Visit
 from arrowslit.clock import Clock
@@ -46,32 +47,31 @@ class Speaking:
         if offered.missing and definition.on_unknown is OnUnknown.STOP:
             await visit.append(lambda state: nothing_to_check_with(state, definition, offered.missing, *errors))
             return True
-        span = visit.log.new_event_id()
-        await visit.append(lambda _: Change((*errors, Draft("span.model_request_start", id=span))))
-        return await self._request(visit, self.asking, offered, span)
+        return await self._request(visit, self.asking, offered, errors)
 
-    async def _request(self, visit: Visit, asking: Asking, offered: Offer, span: str) -> bool:
-        """Ask, and append how the request `span` ended."""
-        session, state = await visit.read()
+    async def _request(self, visit: Visit, asking: Asking, offered: Offer, errors: Sequence[Draft]) -> bool:
+        """Ask, between the events that say when it begins, after `errors`, and how it ended."""
+        span = visit.log.new_event_id()
+        start = Change((*errors, Draft("span.model_request_start", id=span)))
+        session, state = await visit.append(lambda _: start)
         definition = session.definition
         left = seconds_left(definition.limits, state.turn, self.clock.now())
         try:
             async with asyncio.timeout(min(left, REQUEST_SECONDS)):
                 said = await asking.ask(session, state, offered)
         except ModelFailed as failure:
-            return await self._failed(visit, span, failure)
+            return await self._failed(visit, state, span, failure)
         except TimeoutError:
             if left > REQUEST_SECONDS:
                 words = f"the model had not come to an end of its answer after {REQUEST_SECONDS:g} seconds"
-                return await self._failed(visit, span, ModelFailed("failed", words))
+                return await self._failed(visit, state, span, ModelFailed("failed", words))
             await _give_up(visit, span_end(span, is_error=True), out_of_time(definition.limits))
             return True
         await visit.append(lambda state: answered(state, definition, offered, span, said))
         return True
 
-    async def _failed(self, visit: Visit, span: str, failure: ModelFailed) -> bool:
-        """Ask again soon, or later without a lease, or no more."""
-        _, state = await visit.read()
+    async def _failed(self, visit: Visit, state: State, span: str, failure: ModelFailed) -> bool:
+        """Ask again soon, or later without a lease, or no more. `state` is from before the request."""
         end = span_end(span, is_error=True)
         wait = next_try(failure, state.failures + 1, self.random)
         if wait is None:

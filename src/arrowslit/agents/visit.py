@@ -24,6 +24,7 @@ class Visit:
         """The session as it is now."""
         return await self.log.read(self.lease.session_id)
 
-    async def append(self, decide: Callable[[State], Change]) -> None:
-        """Append what `decide`, which is pure, says of the state as it is. Raises LeaseLost."""
-        await self.log.change(self.lease.session_id, lambda _, state: decide(state), lease=self.lease)
+    async def append(self, decide: Callable[[State], Change]) -> tuple[Session, State]:
+        """Append what `decide`, which is pure, says of the state as it is; the session after it. Raises LeaseLost."""
+        changed = await self.log.change(self.lease.session_id, lambda _, state: decide(state), lease=self.lease)
+        return changed.session, changed.state
