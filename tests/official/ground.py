@@ -108,10 +108,11 @@ class Stage:
         event: Any = {"type": type, **body}
         return (await self.app.beta.sessions.events.send(session, events=[event])).data
 
-    async def confirm(self, session: str, result: str) -> None:
-        """Say that about the one call that waits for it."""
-        (held,) = [each for each in await self.events(session) if getattr(each, "evaluated_permission", "") == "ask"]
-        await self.send(session, "user.tool_confirmation", tool_use_id=held.id, result=result)
+    async def confirm(self, session: str, result: str, **more: object) -> None:
+        """Say that about the one call that has to be asked for, once the session waits for it."""
+        events = await self.until(session, is_waiting)
+        (held,) = [each for each in events if getattr(each, "evaluated_permission", "") == "ask"]
+        await self.send(session, "user.tool_confirmation", tool_use_id=held.id, result=result, **more)
 
     # ------------------------------------------------------------ what happens
 
@@ -181,9 +182,9 @@ class Stage:
                 environment_id=self.environment, environment_key=self.key, **chosen
             ).run()
 
-    async def served(self, *said: str) -> list[Any]:
+    async def served(self, *said: str, agent: str = "allowing") -> list[Any]:
         """The events of a session with that message, once a worker has served it and left."""
-        session = await self.session(*said)
+        session = await self.session(*said, agent=agent)
         async with self.worker():
             events = await self.over(session)
             await self.proxy.until(STOP, status=200)

@@ -82,15 +82,17 @@ class Proxy:
         """The exchanges whose `METHOD /path` is matched."""
         return [each for each in self.exchanges if re.fullmatch(fits, each.asked.line)]
 
-    async def until(self, fits: str, count: int = 1, status: int | None = None) -> list[Exchange]:
-        """Once so many of them were answered, with that status if one is given: these."""
+    async def until(self, fits: str, count: int = 1, *, status: int | None = None, says: bytes = b"") -> None:
+        """Return once so many of them were answered, with that status if one is given, and with these words."""
+
+        def right(answered: Message | None) -> bool:
+            return answered is not None and status in (None, answered.status) and says in answered.body
+
         async with asyncio.timeout(WAIT):
             while True:
                 news = self._news
-                found = [each for each in self.of(fits) if each.answered is not None]
-                found = [each for each in found if status in (None, each.answered and each.answered.status)]
-                if len(found) >= count:
-                    return found
+                if sum(right(each.answered) for each in self.of(fits)) >= count:
+                    return
                 await news.wait()
 
     def cut(self) -> None:
@@ -179,7 +181,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy(upstream: str, *faults: Fault) -> AsyncIterator[Proxy]:
-    """A proxy before the server at that URL, for as long as the block runs. A defect of its own is raised at the end."""
+    """A proxy before the server at that URL, as long as the block runs. A defect of its own is raised at the end."""
     between, running, broken = Proxy(upstream, list(faults)), set[asyncio.Task[None]](), list[Exception]()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.official import lease_stories as lease
 from tests.official import queue_stories as queue
+from tests.official import stream_stories as stream
+from tests.official import tool_stories as tool
+from tests.official import turn_stories as turn
 from tests.official.ground import Story, ground
 from tests.official.message import said
 
@@ -50,12 +54,48 @@ SCENARIOS: Mapping[str, tuple[Played, Story]] = {
     "stop409": (NEVER, queue.stop409),
     "stop409nr": (NEVER, queue.stop409nr),
     "healthcheck": (OURS, queue.healthcheck),
+    "hb-lost": (OURS, lease.hb_lost),
+    "hb-stopping": (OURS, lease.hb_stopping),
+    "hb-500": (PROXY, lease.hb_500),
+    "hb-404": (PROXY, lease.hb_404),
     "min2": (PROXY, queue.min2),
     "min3": (PROXY, queue.min3),
+    "noevent": (NEVER, stream.noevent),
+    "drop": (PROXY, stream.drop),
+    "pages": (PROXY, stream.pages),
+    "list500": (PROXY, stream.list500),
+    "stream403": (PROXY, stream.stream403),
+    "stream404": (PROXY, stream.stream404),
+    "stream500": (PROXY, stream.stream500),
+    "send500": (PROXY, stream.send500),
+    "send409": (PROXY, stream.send409),
+    "send400": (PROXY, stream.send400),
+    "ask-allow": (OURS, turn.ask_allow),
+    "ask-deny": (OURS, turn.ask_deny),
+    "asklate": (OURS, turn.asklate),
+    "askstop": (OURS, turn.askstop),
+    "custom": (OURS, turn.custom),
+    "unknowntool": (OURS, turn.unknowntool),
+    "parallel": (OURS, turn.parallel),
+    "mcp": (OURS, turn.mcp),
+    "futurestop": (PROXY, stream.futurestop),
+    "term": (OURS, lease.term),
+    "terminated_before": (OURS, lease.terminated_before),
+    "stopmid": (OURS, lease.stopmid),
+    "lostmid": (OURS, lease.lostmid),
+    "termmid": (OURS, lease.termmid),
+    "lateserver": (NEVER, turn.lateserver),
+    "interrupted": (NEVER, turn.interrupted),
+    "interrupted_fixed": (OURS, turn.interrupted_fixed),
     "twosessions": (OURS, queue.twosessions),
     "multiturn": (OURS, queue.multiturn),
     "emptyhist": (NEVER, queue.emptyhist),
+    "tools": (OURS, tool.tools),
+    "bash2": (OURS, tool.bash2),
     "poller": (OURS, queue.poller),
+    "stream": (OURS, stream.stream),
+    "a result whose answer is lost": (PROXY, stream.send_answer_lost),
+    "a heartbeat whose answer is lost": (PROXY, stream.beat_answer_lost),
 }
 
 AT_ONCE = 8
