@@ -163,9 +163,7 @@ def bearer(key: str) -> str:
 
 
 @asynccontextmanager
-async def in_process(
-    folder: Path, *, connected: bool = True, issuers: tuple[Issuer, ...] = ()
-) -> AsyncIterator[House]:
+async def in_process(folder: Path, *, connected: bool = True, issuers: tuple[Issuer, ...] = ()) -> AsyncIterator[House]:
     """A relay with its state in `folder`, and a connector that serves its one tunnel, unless it is not wanted."""
     config = RelayConfig(listen=Listen("127.0.0.1", 0), state=folder / "relay", issuers=issuers)
     async with open_relay(config) as relay, _listening(relay) as front:
