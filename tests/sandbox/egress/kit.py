@@ -109,7 +109,7 @@ def private(port: int, *hosts: str) -> list[object]:
 
 # ---------------------------------------------------------------- servers
 
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
 
 
 @dataclass
@@ -122,6 +122,7 @@ class Origin:
     answer: bytes = OK
     stubborn: bool = False
     received: list[bytearray] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         got = bytearray()
@@ -130,6 +131,7 @@ class Origin:
             while data := await reader.read(65536):
                 got += data
                 if got.endswith(b"\r\n\r\n"):
+                    self.asked.set()
                     writer.write(self.answer)
                     if not self.stubborn:
                         break

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from arrowslit.policy.egress import Refusal
 from arrowslit.sandbox.egress.attempt import Ended, Verdict
 from arrowslit.sandbox.egress.flow import CHUNK, Flow
 from arrowslit.sandbox.egress.hello import Watch
+from arrowslit.sandbox.egress.response import Heads
 
 SETTLE = 2.0
 """Seconds for a client to take what it was sent and to leave: a close before that could destroy the end of it."""
@@ -41,11 +42,11 @@ class Carrier:
 
     async def tunnel(self, begun: bytes, watch: Watch) -> None:
         """`begun` and all that follows, as far as the watch lets it, until the server ends. Raises Refused too."""
-        await self._both(self._up_watched(begun, watch), self._down())
+        await self._both(self._up_watched(begun, watch), self._down(bytes))
 
     async def plain(self, head: bytes, length: int) -> None:
         """A request, `length` bytes of its body, and the response. Ended also where there is more behind it."""
-        await self._both(self._up_counted(head, length), self._down())
+        await self._both(self._up_counted(head, length), self._down_closing())
 
     async def _both(self, up: Coroutine[None, None, None], down: Coroutine[None, None, None]) -> None:
         """Run both until `down` is over, or one raises."""
@@ -57,6 +58,7 @@ class Carrier:
                 if upward.done():
                     upward.result()
                 await downward
+                self._near.end()
                 await asyncio.wait({upward}, timeout=SETTLE)
         except TimeoutError:
             if patience.expired():
@@ -84,16 +86,20 @@ class Carrier:
         if self.behind:
             raise Ended(Verdict.CUT, Refusal.SECOND_REQUEST, "a connection carries one request")
 
-    async def _down(self) -> None:
+    async def _down_closing(self) -> None:
+        heads = Heads()
+        await self._down(heads.feed)
+        await self._near.write(heads.rest())
+
+    async def _down(self, change: Callable[[bytes], bytes]) -> None:
         while data := await self._far.read():
             passed = data[: self._budget.into]
             self._budget.into -= len(passed)
             self._tally.into += len(passed)
-            await self._near.write(passed)
+            await self._near.write(change(passed))
             self._moved()
             if len(passed) < len(data):
                 raise Ended(Verdict.CUT, Refusal.BYTES_IN, "the session has received as many bytes as it may")
-        self._near.end()
 
     async def _send(self, data: bytes) -> None:
         passed = data[: self._budget.out]

@@ -10,6 +10,7 @@ import errno
 import logging
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 from arrowslit.clock import Clock
 from arrowslit.policy.egress import Rule
@@ -57,7 +58,9 @@ class Proxy:
                     await self._clock.sleep(wait)
                     continue
                 await self._places.acquire()
-                visits.create_task(self._attend(await self._accept(listener)))
+                accepted = await self._accept(listener)
+                visit = visits.create_task(self._attend(accepted))
+                visit.add_done_callback(partial(_close, accepted))  # it may be stopped before it begins
 
     async def _accept(self, listener: socket.socket) -> socket.socket:
         """The next connection. Waits for better times where this machine is short of something."""
@@ -95,3 +98,7 @@ class Proxy:
         except asyncio.CancelledError:
             await asyncio.wait({keeping}, timeout=RECORD_LIMIT)
             raise
+
+
+def _close(accepted: socket.socket, _: asyncio.Task[None]) -> None:
+    accepted.close()

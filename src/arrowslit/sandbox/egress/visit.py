@@ -214,7 +214,8 @@ class Visit:
         with suppress(OSError):
             async with asyncio.timeout(SETTLE):
                 await self._near.write(answer if self._watch is None else answers.UNRECOGNIZED_NAME)
-                await self._near.settle(SETTLE)
+                if self._code is not Refusal.REQUEST_TOO_SLOW:  # who is slow is not waited for
+                    await self._near.settle(SETTLE)
 
 
 _LIMITED = "a connection, and a session, have limits on requests, bytes and time"
