@@ -14,7 +14,7 @@ from arrowslit.agents.models.scripted import Fault, Turn
 from arrowslit.agents.runner import AT_ONCE, DRAIN, EACH
 from arrowslit.agents.servers.tool import ToolAnswer
 from arrowslit.agents.state import IDLE
-from arrowslit.session import Batch
+from arrowslit.session import Batch, Lease
 from arrowslit.testing.loop import SimClock
 from arrowslit.testing.sessions import MemorySessions
 from tests.agents.bench import SESSION, Bench, answers, bench, only, result, says, simulated, types, uses
@@ -128,6 +128,33 @@ async def test_a_revoked_key_stops_what_is_done_for_it_at_once_and_its_turn_says
     events = list(await house.events())
     assert events[-1].body["stop_reason"] == {"type": "retries_exhausted"}
     assert "unauthenticated" in str(only(events, "session.error"))
+
+
+class SlowToGrant(MemorySessions):
+    """A store that grants a lease a moment later, and whether or not anybody still waits for it."""
+
+    async def claim(self, session_id: str, until: float) -> Lease | None:
+        async def grant() -> Lease | None:
+            await asyncio.sleep(0.5)
+            return await super(SlowToGrant, self).claim(session_id, until)
+
+        return await asyncio.shield(asyncio.create_task(grant()))
+
+
+@simulated
+async def test_a_lease_that_comes_after_its_holder_was_stopped_keeps_nobody_waiting() -> None:
+    house = bench([says("Done.")], sessions=SlowToGrant(SimClock()))
+    async with house.running():
+        await house.create(PLAIN)
+        await say(house)
+        await asyncio.sleep(0.2)
+        began = house.clock.monotonic()
+        house.revoked.add("key_1")
+        house.runner.revoked("key_1")
+        await idle(house)
+        took = house.clock.monotonic() - began
+
+    assert took < 3
 
 
 @pytest.mark.promise("P15")

@@ -164,7 +164,14 @@ class Runner:
             await self._failed(session_id, error)
 
     async def _take_further(self, session_id: str) -> None:
-        lease = await self._claim(session_id)
+        claiming = asyncio.ensure_future(self._claim(session_id))
+        try:
+            lease = await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # the store goes on: what it grants would be nobody's for as long as it holds
+            lease = await claiming
+            if lease is not None:
+                await self._sessions.release(lease)
+            raise
         if lease is None:
             return
         try:
