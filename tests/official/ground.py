@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import anthropic
 from anthropic.lib.tools.agent_toolset import beta_agent_toolset_20260401
 
 from tests.official.message import Message
-from tests.official.place import Place, served, words
+from tests.official.place import served, words
 from tests.official.proxy import WAIT, Does, Fault, Proxy, proxy
 
 POLL, ACK, BEAT, STOP = "GET .*/work/poll", "POST .*/ack", "POST .*/heartbeat", "POST .*/stop"
@@ -193,12 +193,17 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A relay, and agents by what they are good for."""
+    """A relay at `url`, a `key` that may do everything there, and agents by what they are good for.
 
-    place: Place
+    `folder` takes the workers' files; `proxies` are those of all stages so far.
+    """
+
+    url: str
+    key: str
     folder: Path
     app: anthropic.AsyncAnthropic
     agents: Mapping[str, str]
+    proxies: list[Proxy] = field(default_factory=list)
 
     @asynccontextmanager
     async def stage(self, *faults: Fault) -> AsyncIterator[Stage]:
@@ -208,28 +213,30 @@ class Ground:
         key: Any = await self.app.post(path, cast_to=object, body={})
         workdir = self.folder / made.id
         workdir.mkdir()
-        async with proxy(self.place.relay.url, *faults) as between:
+        async with proxy(self.url, *faults) as between:
+            self.proxies.append(between)
             yield Stage(self, between, made.id, key["environment_key"], workdir)
 
 
 @asynccontextmanager
 async def ground(folder: Path) -> AsyncIterator[Ground]:
-    """A relay with an obedient model, and a tunnel with the issue server."""
+    """A relay in a process of its own with an obedient model, and a tunnel with the issue server."""
     with served(folder, "obedient") as place:
         async with place.asynchronous() as app:
             tunnel = await app.beta.tunnels.retrieve("tnl_srv")
             servers: Any = [{"type": "url", "name": "srv", "url": f"https://srv.{tunnel.domain}/mcp"}]
-
-            async def agent(name: str, *tools: Any, servers: Any = ()) -> str:
-                made = await app.beta.agents.create(model="m", name=name, tools=tools, mcp_servers=servers)
-                return made.id
-
+            asking = {"type": SANDBOX, "default_config": {"permission_policy": ASKS}}
             agents = {
-                "allowing": await agent("allowing", {"type": SANDBOX}, CUSTOM),
-                "asking": await agent("asking", {"type": SANDBOX, "default_config": {"permission_policy": ASKS}}),
-                "mcp": await agent("mcp", {"type": SANDBOX}, MCP, servers=servers),
+                "allowing": await make_agent(app, {"type": SANDBOX}, CUSTOM),
+                "asking": await make_agent(app, asking),
+                "mcp": await make_agent(app, {"type": SANDBOX}, MCP, servers=servers),
             }
-            yield Ground(place, folder, app, agents)
+            yield Ground(place.relay.url, place.key, folder, app, agents)
+
+
+async def make_agent(app: anthropic.AsyncAnthropic, *tools: Any, servers: Any = ()) -> str:
+    """An agent that has these tools; returns its id."""
+    return (await app.beta.agents.create(model="m", name="agent", tools=tools, mcp_servers=servers)).id
 
 
 Story = Callable[[Ground], Awaitable[None]]

@@ -172,7 +172,7 @@ async def terminated_before(ground: Ground) -> None:
 async def _another_holds_it(stage: Stage) -> None:
     """Somebody else beats for the item, as a worker does that took it over."""
     await stage.proxy.until(BEAT)
-    async with anthropic.AsyncAnthropic(base_url=stage.ground.place.relay.url, auth_token=stage.key) as client:
+    async with anthropic.AsyncAnthropic(base_url=stage.ground.url, auth_token=stage.key) as client:
         item = await stage.item()
         await client.beta.environments.work.heartbeat(item.id, environment_id=stage.environment)
 

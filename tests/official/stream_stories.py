@@ -114,7 +114,7 @@ async def stream(ground: Ground) -> None:
 
 def _follow(stage: Stage, session: str) -> str:
     """Ask for a sentence, and follow it as an application does: its deltas are the start of the whole."""
-    with anthropic.Anthropic(base_url=stage.proxy.url, api_key=stage.ground.place.key) as client:
+    with anthropic.Anthropic(base_url=stage.proxy.url, api_key=stage.ground.key) as client:
         events = client.beta.sessions.events
         with events.stream(session, event_deltas=["agent.message"]) as following:
             text: Any = {"type": "text", "text": "say: the quick brown fox jumps over the lazy dog"}

@@ -1,0 +1,176 @@
+"""A worker that is lost in the middle of a call: nothing runs twice behind the model's back (issue 3, leases).
+
+The relay runs in the test's own loop by a clock that can be turned, so that a lease ends when the story says so.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anthropic
+
+from arrowslit.agents.leases import FIRST_BEAT, TTL
+from arrowslit.agents.reaper import UNKNOWN
+from arrowslit.app.build.relay import open_relay
+from arrowslit.app.config import Listen, RelayConfig
+from arrowslit.clock import SystemClock
+from tests.official.ground import (
+    ASKS,
+    BEAT,
+    HELLO,
+    MID,
+    ONCE,
+    SANDBOX,
+    SEND,
+    STOP,
+    Ground,
+    Stage,
+    answers,
+    bash,
+    call,
+    make_agent,
+)
+from tests.official.proxy import Exchange
+from tests.support.front import listening
+
+ONE_WORKER = Path(__file__).with_name("one_worker.py")
+
+
+class TurnedClock(SystemClock):
+    """The clock of this machine, turned forward."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        """Unix time in seconds, and some."""
+        return super().now() + self.ahead
+
+    def monotonic(self) -> float:
+        """The loop's time, and some."""
+        return super().monotonic() + self.ahead
+
+    def turn(self, seconds: float) -> None:
+        """Let so many seconds pass at once."""
+        self.ahead += seconds
+
+
+@asynccontextmanager
+async def relay(folder: Path, clock: TurnedClock) -> AsyncIterator[Ground]:
+    """A relay by that clock, with an agent whose bash is allowed and whose other tools are asked for."""
+    state = folder / "relay"
+    config = RelayConfig(listen=Listen("127.0.0.1", 0), state=state, model="obedient")
+    async with open_relay(config, clock) as opened:
+        gate = opened.gate
+        async with listening(
+            gate.mcp, gate.admit, opened.app, authenticate=gate.authenticate, rules=gate.rules
+        ) as front:
+            url, key = f"http://127.0.0.1:{front.port}", opened.admin_key_path.read_text().strip()
+            async with anthropic.AsyncAnthropic(base_url=url, api_key=key) as app:
+                toolset: Any = {
+                    "type": SANDBOX,
+                    "default_config": {"permission_policy": ASKS},
+                    "configs": [{"name": "bash", "permission_policy": {"type": "always_allow"}}],
+                }
+                agents = {"cautious": await make_agent(app, toolset)}
+                yield Ground(url, key, folder, app, agents)
+
+
+@contextmanager
+def worker_process(stage: Stage) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that can be taken away. What it began in a shell ends with the story."""
+    words = [sys.executable, str(ONE_WORKER), stage.proxy.url, stage.environment, stage.key, str(stage.workdir)]
+    with subprocess.Popen(words) as process:
+        try:
+            yield process
+        finally:
+            (stage.workdir / "go").touch()
+            process.kill()
+
+
+async def test_a_killed_workers_call_is_unknown_and_what_it_had_not_begun_is_left_to_the_next(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with relay(tmp_path, clock) as ground, ground.stage() as stage:
+        held = call("write", file_path="held.txt", content="x")
+        session = await stage.session(bash(MID), held, agent="cautious")
+        with worker_process(stage) as first:
+            await stage.exists("began")
+            await stage.proxy.until(BEAT, status=200)
+            first.kill()
+        clock.turn(TTL + 1)
+        events = await stage.until(session, answers)
+        assert answers(events) == [(UNKNOWN, True)]
+
+        await stage.confirm(session, "allow")
+        async with stage.worker():
+            events = await stage.over(session)
+
+        assert answers(events) == [(UNKNOWN, True), ("wrote 1 bytes to held.txt", False)]
+        assert stage.ran == 1
+
+
+async def test_what_a_lost_worker_tells_later_is_a_record_and_changes_nothing(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with relay(tmp_path, clock) as ground, ground.stage() as stage:
+        session = await stage.session(bash(MID), bash(ONCE), agent="cautious")
+        with worker_process(stage) as first:
+            await stage.exists("began")
+            await stage.proxy.until(BEAT, status=200)
+            first.send_signal(signal.SIGSTOP)
+            clock.turn(TTL + 1)
+            events = await stage.over(session)
+            assert answers(events) == [(UNKNOWN, True)] * 2  # both were shown to it; one had begun
+            await stage.send(session, "user.message", content=[{"type": "text", "text": bash("echo after")}])
+            async with stage.worker():
+                events = await stage.until(session, lambda seen: len(answers(seen)) == 3)
+                await stage.proxy.until(STOP, status=200)
+
+            (stage.workdir / "go").touch()
+            first.send_signal(signal.SIGCONT)
+            await stage.proxy.until(SEND, 2)
+
+        late = stage.proxy.of(SEND)[-1]
+        assert late.answered is not None
+        assert late.answered.status == 200
+        assert late.asked.json["events"][0]["content"] == [{"type": "text", "text": "hello"}]
+        assert late.answered.json["data"][0]["content"] == [{"type": "text", "text": UNKNOWN}]
+        assert answers(await stage.events(session)) == [(UNKNOWN, True)] * 2 + [("after", False)]
+        assert stage.ran == 1
+        (record,) = [each for each in ledger(tmp_path) if each["kind"] == "late_result"]
+        assert (record["session"], record["event"]) == (session, late.asked.json["events"][0]["tool_use_id"])
+        assert not stopped_by(late, stage)
+
+
+def stopped_by(exchange: Exchange, stage: Stage) -> bool:
+    """Whether the worker that said this has stopped an item."""
+    return exchange.asked.bearer in {each.asked.bearer for each in stage.proxy.of(STOP)}
+
+
+async def test_a_call_that_no_worker_has_seen_is_run_by_the_next(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with relay(tmp_path, clock) as ground, ground.stage() as stage:
+        session = await stage.session(bash(ONCE), agent="cautious")
+        async with anthropic.AsyncAnthropic(base_url=stage.proxy.url, auth_token=stage.key) as client:
+            poller = client.beta.environments.work.poller(
+                environment_id=stage.environment, environment_key=stage.key, auto_stop=False, drain=True
+            )
+            (claimed,) = [item async for item in poller]  # and nothing more is heard of who claimed it
+        assert claimed.data.id == session
+        clock.turn(FIRST_BEAT + 1)
+        async with stage.worker():
+            events = await stage.over(session)
+
+        assert answers(events) == HELLO
+        assert stage.ran == 1
+
+
+def ledger(folder: Path) -> list[dict[str, Any]]:
+    """All records."""
+    files = sorted((folder / "relay" / "ledger").glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
