@@ -71,12 +71,9 @@ async def test_a_seen_call_is_closed_before_another_worker_can_have_the_item(
 
     async def poll_first(*arguments: object) -> object:
         servant.clock.turn(100)
-        key = await servant.key()
-        deliver = leases.deliver
+        key, deliver = await servant.key(), leases.deliver
         offered.append(
-            await servant.store.work.next(
-                servant.environment.id, await servant.key(), lambda it: deliver(it, servant.clock.now())
-            )
+            await servant.store.work.next(servant.environment.id, key, lambda it: deliver(it, servant.clock.now()))
         )
         return await close(*arguments)  # type: ignore[arg-type]
 

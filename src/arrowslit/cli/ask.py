@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,16 +93,14 @@ class _Answer:
         query = {"event_deltas[]": "agent.message"}
         with self._client.follow(*path, "stream", query=query) as events:
             self._client.post(*path, body={"events": [sent]})
-            interrupted = False
-            while True:
-                try:
-                    return self._follow(events)
-                except KeyboardInterrupt:
-                    if interrupted:
-                        raise
-                    interrupted = True
-                    self._say("(interrupting; Ctrl-C again leaves)")
-                    self._client.post(*path, body={"events": [{"type": "user.interrupt"}]})
+            with _first_interrupt(self._interrupt):
+                self._follow(events)
+
+    def _interrupt(self) -> None:
+        """Ask the agent to stop. What it says then comes on the stream."""
+        self._say("(interrupting; Ctrl-C again leaves)")
+        with reach().client() as client:  # of its own: the other one is in the middle of reading
+            client.post("sessions", self._session, "events", body={"events": [{"type": "user.interrupt"}]})
 
     def _follow(self, events: Iterator[JSON]) -> None:
         for event in events:
@@ -200,6 +202,21 @@ class _Answer:
         if not self._quiet:
             speak.note(f"to go on: arrowslit ask AGENT QUESTION --session {self._session}")
         return iter(())
+
+
+@contextmanager
+def _first_interrupt(what: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C does `what` beside the main thread, which reads on; a second one is a KeyboardInterrupt."""
+
+    def heard(_: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Thread(target=what, daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _use(event: JSON, longest: int | None) -> str:

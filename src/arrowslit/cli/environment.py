@@ -105,7 +105,7 @@ def list_(archived: bool, as_json: bool) -> None:
 
 
 def _list_keys(client: Api, environment: str, *, as_json: bool) -> None:
-    found = list(client.every("environments", environment, "keys"))
+    found = list(client.every("environments", environment, "keys", query={"include_revoked": "true"}))
     rows = [
         [
             each["id"],
