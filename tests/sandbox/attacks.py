@@ -43,7 +43,7 @@ LOOK = [
     sh("6-files-of-process-1", "ls /proc/1/fd/ && echo ESCAPED || echo blocked"),
     sh("7-a-key-in-a-home", "cat /home/*/.ssh/* /root/.ssh/* ~root/.ssh/id_rsa && echo ESCAPED || echo blocked"),
     sh("7-a-file-of-the-host", "cat {FILE} && echo ESCAPED || echo blocked"),
-    sh("9-shadow", "cat /etc/shadow /etc/gshadow && echo ESCAPED || echo blocked"),
+    sh("9-shadow", "cat /etc/shadow || cat /etc/gshadow && echo ESCAPED || echo blocked"),
     sh(
         "10-homes",
         "ls -d /root /home /var /opt /srv /mnt /sys /boot /media 2>/dev/null | grep . && echo ESCAPED || echo blocked",
@@ -55,7 +55,7 @@ LOOK = [
     ),
     py("13-kcore", "op('/proc/kcore')"),
     py("15-kernel-log", "b=ctypes.create_string_buffer(4096); refused('syslog',3,b,4096)", NOT_PERMITTED),
-    sh("15-kmsg", "cat /dev/kmsg /proc/kmsg && echo ESCAPED || echo blocked"),
+    sh("15-kmsg", "cat /dev/kmsg || head -c1 /proc/kmsg && echo ESCAPED || echo blocked"),
     sh("16-keys", "[ -s /proc/keys ] && head -3 /proc/keys && echo ESCAPED || echo blocked"),
     sh(
         "18-addresses-of-the-kernel",
@@ -67,7 +67,7 @@ LOOK = [
         "grep -vE ' /workspace ' /proc/self/mountinfo | grep -E ' /(work|home|root|tmp/[^ ]+)/' && echo ESCAPED || echo blocked",
     ),
     sh("108-cgroup-path", "grep -vE ':/$' /proc/self/cgroup && echo ESCAPED || echo blocked"),
-    sh("108-cgroup-files", "ls -d /sys/fs/cgroup /sys && echo ESCAPED || echo blocked"),
+    sh("108-cgroup-files", "ls -d /sys/fs/cgroup /sys | grep . && echo ESCAPED || echo blocked"),
     sh("126-symlink-to-a-host-file", "ln -sf {FILE} l; cat l && echo ESCAPED || echo blocked"),
     sh("126-by-way-of-proc", "cat /proc/self/root/{FILE} /proc/self/cwd/../{FILE} && echo ESCAPED || echo blocked"),
     sh("H4-up-and-out", "cat ../../../..{FILE} && echo ESCAPED || echo blocked"),
@@ -154,8 +154,8 @@ CHANGE = [
     sh("105-overwrite-the-runner", "echo x > /run/arrowslit/runner.py && echo ESCAPED || echo blocked"),
     sh("105-remove-the-runner", "rm -f /run/arrowslit/runner.py && echo ESCAPED || echo blocked"),
     sh("106-rename-over-a-bind", "mv /run/arrowslit /run/y && echo ESCAPED || echo blocked"),
-    sh("106-write-the-system", "touch /usr/x /etc/x /x /run/x /dev/x /proc/sys/x || echo blocked; ls -d /usr/x /etc/x /x /run/x /dev/x 2>/dev/null && echo ESCAPED"),
-    sh("106-change-modes", "chmod 777 / /etc /run /usr /dev && echo ESCAPED || echo blocked"),
+    sh("106-write-the-system", "for p in / /usr /etc /run /run/arrowslit /dev /dev/pts /proc /proc/sys; do touch $p/x && echo ESCAPED $p; done; echo blocked"),
+    sh("106-change-modes", "for p in / /usr /etc /run /dev /proc; do chmod 777 $p && echo ESCAPED $p; done; echo blocked"),
     sh("106-map-more-users", "echo '0 0 1' > /proc/self/uid_map && echo ESCAPED || echo blocked"),
 ]  # fmt: skip
 
