@@ -18,7 +18,7 @@ from arrowslit.agents.servers.tool import ToolAnswer
 from arrowslit.connector.targets.target import Lost, Reply, Request
 from arrowslit.principal import Principal, Scope, Tenant
 from arrowslit.testing.disk import MemoryDisk
-from arrowslit.testing.loop import run
+from arrowslit.testing.loop import SimClock, run
 from arrowslit.testing.world import World, world
 
 P = ParamSpec("P")
@@ -251,7 +251,7 @@ async def scene(server: McpServer | None = None) -> AsyncIterator[Scene]:
     """A relay, and a connector in front of `server`; without one, nobody serves the tunnel."""
     disk = MemoryDisk()
     async with world(1, disk) as here:
-        made = Scene(here, disk, Servers(here.calls))
+        made = Scene(here, disk, Servers(here.calls, SimClock()))
         if server is not None:
             made.connector = here.start_connector("c", server)
             await here.connected()

@@ -55,7 +55,7 @@ async def opened(folder: Path, target: Target, *tools: str) -> AsyncIterator[tup
         dialler = connector(f"ws://127.0.0.1:{house.port}/connect", house.token, cast(FakeTarget, target))
         async with kept(dialler):
             await until(lambda: house.connected)
-            session = await Servers(house.relay.calls).open(who, agent["id"], TUNNEL)
+            session = await Servers(house.relay.calls, SystemClock()).open(who, agent["id"], TUNNEL)
             yield house, session
             await session.close()
 

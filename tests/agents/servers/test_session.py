@@ -9,6 +9,7 @@ import pytest
 
 from arrowslit.agents.servers import asking
 from arrowslit.agents.servers.content import KEPT
+from arrowslit.agents.servers.servers import REMEMBERED
 from arrowslit.agents.servers.tool import Progress
 from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
@@ -89,6 +90,22 @@ async def test_a_server_that_falls_silent_at_an_unknown_question_is_taken_for_a_
 
         assert (await here.call(session, "write", answer=TEXT)).outcome is Outcome.RESULT
         assert asyncio.get_running_loop().time() < 15
+
+
+@simulated
+async def test_such_a_server_is_waited_for_once_and_asked_again_much_later() -> None:
+    server, loop = McpServer(modern=False, silent=True), asyncio.get_running_loop()
+
+    async with scene(server) as here:
+        await here.open()
+        began = loop.time()
+        await here.open()
+        assert loop.time() - began < 1
+        assert len(server.heard("server/discover")) == 1
+
+        await asyncio.sleep(REMEMBERED)
+        await here.open()
+        assert len(server.heard("server/discover")) == 2
 
 
 @simulated

@@ -15,7 +15,7 @@ class ModelRequest:
     """One question to a model. `messages` and `tools` have the Messages API's form, `model` is the id of a model.
 
     `turn` is how many model requests of this session have ended before this one, failed ones included. A request that
-    was under way when the process died has ended too: a scripted model finds its place by it.
+    was under way when the process died has not, and is made again: a scripted model finds its place by it.
     """
 
     session_id: str

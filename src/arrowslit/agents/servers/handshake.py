@@ -14,9 +14,12 @@ PROBE = 10.0  # seconds: a legacy server may never answer a question that it doe
 _EARLIER = ("2024-11-05", "2025-03-26", "2025-06-18", LEGACY)
 
 
-async def shake_hands(door: Door) -> Speech:
-    """What a server is spoken to in. Raises Error if it cannot be reached, or speaks neither era."""
-    if await _is_modern(door):
+async def shake_hands(door: Door, *, probe: bool = True) -> Speech:
+    """What a server is spoken to in. Without `probe` it is known to be of the legacy era.
+
+    Raises Error if it cannot be reached, or speaks neither era.
+    """
+    if probe and await _is_modern(door):
         return Speech(MODERN)
     return await _initialize(door)
 

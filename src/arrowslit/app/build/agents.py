@@ -33,6 +33,7 @@ class Agents:
     """What the API needs of it. `model` is None where the relay was given none."""
 
     log: Log
+    runner: Runner
     polling: Polling
     reaper: Reaper
     model: Model | None
@@ -58,7 +59,7 @@ async def open_agents(
         loop = Loop(
             log=log,
             model=model,
-            servers=Servers(calls),
+            servers=Servers(calls, clock),
             ledger=ledger,
             live=_live(store.keys),
             clock=clock,
@@ -72,7 +73,7 @@ async def open_agents(
         await stack.enter_async_context(runner)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(reaper.run()).cancel)
-        yield Agents(log, Polling(store.work, clock), reaper, model)
+        yield Agents(log, runner, Polling(store.work, clock), reaper, model)
 
 
 def _live(keys: KeyAdmin) -> Callable[[str], bool]:

@@ -100,7 +100,7 @@ async def open_relay(
         agents = await stack.enter_async_context(open_agents(config, store, calls, ledger, clock, random))
         stack.callback(hub.close)
         stack.callback(tasks.create_task(endpoint.watch_expiry()).cancel)
-        store.on_change(lambda change: _obey(change, store, hub, endpoint, agents.log))
+        store.on_change(lambda change: _obey(change, store, hub, endpoint, agents))
         accept = Accept(hub, store.tunnels, identity, clock, random)
         yield Relay(
             app=Starlette(
@@ -164,12 +164,13 @@ def _digest(identity: Identity) -> str:
     return hashlib.sha256(identity.key.public_key().public_bytes_raw()).hexdigest()
 
 
-def _obey(change: Change, store: Store, hub: Hub, endpoint: Endpoint, log: Log) -> None:
+def _obey(change: Change, store: Store, hub: Hub, endpoint: Endpoint, agents: Agents) -> None:
     """What was revoked is cut at once (P11)."""
     match change:
         case KeyRevoked():
             endpoint.cut(change.key_id)
-            log.cut(change.key_id)
+            agents.log.cut(change.key_id)
+            agents.runner.revoked(change.key_id)
         case TunnelArchived():
             hub.cut(change.tunnel_id, "the tunnel was archived")
         case TokenRevoked():
