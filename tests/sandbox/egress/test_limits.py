@@ -136,6 +136,19 @@ async def test_a_server_that_does_not_answer_is_given_up(caps: Caps, code: Refus
     assert attempt.seconds >= 0.1
 
 
+async def test_what_goes_on_slowly_is_not_idle() -> None:
+    async with origin(stubborn=True) as server, gate(private(server.port), caps=Caps(idle=0.2)) as at:
+        _, writer = await at.open()
+        writer.write(post(server.port, 100))
+        for _ in range(5):
+            await asyncio.sleep(0.08)
+            writer.write(b"x")
+        writer.close()
+        attempt = await at.attempt()
+
+    assert (attempt.code, bytes(server.received[0][-5:])) == (Refusal.CONNECTION_LOST, b"xxxxx")
+
+
 # ---------------------------------------------------------------- how much
 
 
@@ -175,6 +188,12 @@ async def test_a_client_that_does_not_read_makes_the_server_wait() -> None:
     assert attempt.bytes_in < 16 << 20
 
 
+async def test_a_refusal_arrives_although_its_client_was_still_sending() -> None:
+    async with gate([]) as at:
+        for _ in range(5):
+            assert b"sandbox_egress_denied" in await at.say(post(80, 4 << 20) + bytes(4 << 20))
+
+
 # ---------------------------------------------------------------- its own life
 
 
@@ -190,6 +209,26 @@ async def test_what_is_open_when_the_proxy_is_stopped_is_cut_and_recorded() -> N
 
     assert (attempt.host, attempt.verdict, attempt.code) == (HOST, Verdict.CUT, Refusal.CLOSED)
     assert attempt.bytes_out > 0
+
+
+async def test_a_record_that_is_being_kept_when_the_proxy_is_stopped_is_kept() -> None:
+    keeping, go, kept = asyncio.Event(), asyncio.Event(), []
+
+    async def record(attempt: Attempt) -> None:
+        keeping.set()
+        await go.wait()
+        kept.append(attempt)
+
+    async with listener() as listening:
+        proxy = Proxy([], resolve=Names({}), record=record, clock=SystemClock())
+        serving = asyncio.create_task(proxy.serve(listening))
+        await Gate(listening.getsockname()[1], [], Names({})).say(get(80))
+        await asyncio.wait_for(keeping.wait(), PATIENCE)
+        serving.cancel()
+        asyncio.get_running_loop().call_later(0.02, go.set)
+        await asyncio.wait({serving})
+
+    assert [each.code for each in kept] == [Refusal.HOST_NOT_ALLOWED]
 
 
 async def test_nothing_more_gets_out_when_an_attempt_cannot_be_recorded() -> None:

@@ -173,6 +173,20 @@ async def test_a_second_request_to_another_host_on_the_same_connection_goes_nowh
 
 
 @pytest.mark.promise("P13")
+async def test_a_second_request_after_the_server_has_left_is_recorded_too() -> None:
+    async with origin() as server, gate(private(server.port)) as at:
+        reader, writer = await at.open()
+        writer.write(get(f"{HOST}:{server.port}").encode())
+        assert (await reader.read()).endswith(b"ok")
+        writer.write(get("evil.test").encode())
+        first, second = await at.attempt(), await at.attempt()
+        writer.close()
+
+    assert (first.host, first.verdict) == (HOST, Verdict.ALLOWED)
+    assert (second.host, second.verdict, second.code) == ("evil.test", Verdict.DENIED, Refusal.SECOND_REQUEST)
+
+
+@pytest.mark.promise("P13")
 async def test_a_request_hidden_behind_a_body_goes_nowhere() -> None:
     async with origin(stubborn=True) as server, gate(private(server.port)) as at:
         hidden = SMUGGLED.replace("{port}", str(server.port))
