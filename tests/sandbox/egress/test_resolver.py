@@ -16,9 +16,8 @@ async def test_a_name_leads_to_addresses_each_of_them_once() -> None:
     assert len(found) == len(set(found))
 
 
-@pytest.mark.parametrize("name", ["nothing.invalid", "a" * 64 + ".test"])
-async def test_a_name_that_leads_nowhere_is_an_oserror(name: str) -> None:
+async def test_a_name_that_can_lead_nowhere_is_an_oserror_and_asks_nobody() -> None:
     resolver = SystemResolver()
-    with pytest.raises(OSError, match=r"(?i)name"):
-        await resolver(name, 80)
+    with pytest.raises(OSError, match="no such name"):
+        await resolver("a" * 64 + ".test", 80)
     resolver.close()

@@ -12,8 +12,8 @@ MIB = 1 << 20
 
 
 class Verdict(StrEnum):
-    """ALLOWED went its way to the end, DENIED sent nothing anywhere. FAILED was allowed and got no connection, or lost
-    it; CUT was allowed and ended by us.
+    """ALLOWED went its way to the end, DENIED was refused: nothing of what was refused left. FAILED was allowed and
+    got no connection, or lost it; CUT was allowed and ended by us.
     """
 
     ALLOWED = "allowed"
