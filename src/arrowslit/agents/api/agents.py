@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Annotated
 
 from msgspec import UNSET, Meta, field
@@ -16,7 +15,7 @@ from arrowslit.agents.api.definitions import Definitions, show
 from arrowslit.agents.api.pages import ArchivableQuery, PageQuery, Position, page
 from arrowslit.agents.api.reading import read_body, read_query
 from arrowslit.agents.api.resource import INVOKERS, Doorkeeper, Method, principal
-from arrowslit.agents.api.schema import AgentBody, AgentUpdateBody, Moment, Nothing, Strict
+from arrowslit.agents.api.schema import AgentBody, AgentUpdateBody, Moment, Nothing, Strict, end_of, start_of
 from arrowslit.errors import Error
 
 NO_MODEL: Mapping[str, object] = {"id": "none", "speed": "standard"}
@@ -48,9 +47,10 @@ class AgentsQuery(ArchivableQuery):
 
     def wants(self, agent: Agent) -> bool:
         """Whether the filters leave it in the list."""
-        since = -inf if self.since is None else self.since.timestamp()
-        until = inf if self.until is None else self.until.timestamp()
-        return (self.include_archived or agent.archived_at is None) and since <= agent.created_at <= until
+        since, until = start_of(self.since), end_of(self.until)
+        if (since is not None and agent.created_at < since) or (until is not None and agent.created_at > until):
+            return False
+        return self.include_archived or agent.archived_at is None
 
 
 @dataclass(frozen=True, slots=True)

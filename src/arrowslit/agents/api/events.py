@@ -15,9 +15,8 @@ from arrowslit.agents import inbox
 from arrowslit.agents.api.pages import PageQuery, page_of, window
 from arrowslit.agents.api.reading import read_query
 from arrowslit.agents.api.resource import INVOKERS, WORKERS, Doorkeeper, Method, caller
-from arrowslit.agents.api.schema import Moment
+from arrowslit.agents.api.schema import Moment, end_of, start_of
 from arrowslit.agents.api.sending import SendBody, as_sent, read_sent
-from arrowslit.agents.api.sessions import seconds
 from arrowslit.agents.api.visible import present, visible
 from arrowslit.agents.change import Change
 from arrowslit.agents.frames import shown
@@ -84,10 +83,10 @@ class EventsApi:
         which = EventFilter(
             after=int(part.position[0]) if part.position else 0,
             types=query.types,
-            processed_after=seconds(query.after),
-            processed_since=seconds(query.since),
-            processed_before=seconds(query.before),
-            processed_until=seconds(query.until),
+            processed_after=end_of(query.after),
+            processed_since=start_of(query.since),
+            processed_before=start_of(query.before),
+            processed_until=end_of(query.until),
             newest_first=query.order == "desc",
             limit=part.limit + 1,
         )

@@ -15,6 +15,18 @@ from arrowslit.tunnel import KeyBinding
 Label = Annotated[str, Meta(min_length=1, max_length=255)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
+_ROUNDED = 0.0005  # seconds; times are shown to the nearest millisecond, and found by what was shown
+
+
+def start_of(moment: datetime | None) -> float | None:
+    """The first point in time that is shown as `moment`, in Unix seconds."""
+    return None if moment is None else moment.timestamp() - _ROUNDED
+
+
+def end_of(moment: datetime | None) -> float | None:
+    """The last one."""
+    return None if moment is None else moment.timestamp() + _ROUNDED
+
 
 class Strict(Struct, forbid_unknown_fields=True):
     """A request's object: a field that nobody declared is refused, and so is a value of another type."""

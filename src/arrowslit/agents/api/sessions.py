@@ -16,7 +16,7 @@ from arrowslit.agents.api.narrowing import narrowed
 from arrowslit.agents.api.pages import page_of, window
 from arrowslit.agents.api.reading import check_label, patched, read_body, read_query
 from arrowslit.agents.api.resource import INVOKERS, WORKERS, Doorkeeper, Method, caller, principal
-from arrowslit.agents.api.schema import Moment, NarrowerBody, Nothing
+from arrowslit.agents.api.schema import NarrowerBody, Nothing, end_of, start_of
 from arrowslit.agents.api.sending import as_sent
 from arrowslit.agents.api.session_shapes import (
     AgentReference,
@@ -152,10 +152,10 @@ class SessionsApi:
             agent_id=query.agent_id,
             agent_version=query.agent_version,
             statuses=query.statuses,
-            created_after=seconds(query.after),
-            created_since=seconds(query.since),
-            created_before=seconds(query.before),
-            created_until=seconds(query.until),
+            created_after=end_of(query.after),
+            created_since=start_of(query.since),
+            created_before=start_of(query.before),
+            created_until=end_of(query.until),
             include_archived=query.include_archived,
             oldest_first=query.order == "asc",
             position=part.position,
@@ -256,11 +256,6 @@ def show(session: Session, now: float) -> Mapping[str, object]:
         "updated_at": rfc3339(session.updated_at),
         "archived_at": None if session.archived_at is None else rfc3339(session.archived_at),
     }
-
-
-def seconds(moment: Moment | None) -> float | None:
-    """Unix seconds of a point in time."""
-    return None if moment is None else moment.timestamp()
 
 
 def _updated(session: Session, state: State, body: SessionUpdateBody, granted: Agent | None) -> Change | None:
