@@ -1,20 +1,22 @@
-# What one does with a clone. Needs Python 3.11 or later with venv; everything else is installed into .venv and .cache.
+# What one does with a clone. Needs Python 3.11 or later with venv; everything else is installed
+# into .venv and .cache, and what only the system can have (bubblewrap), as root, by apt-get.
 
 PYTHON ?= python3
 ARGS =
 BIN = .venv/bin
 
-.PHONY: help demo test lint fmt lock clean python venv clients
+.PHONY: help demo test lint fmt lock clean python venv programs clients
 .NOTPARALLEL:
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
 demo: python  ## the whole loop on this machine, told in the terminal
+	@"$(PYTHON)" requirements/system.py bwrap
 	@"$(PYTHON)" requirements/install.py demo
 	@$(BIN)/arrowslit demo $(ARGS)
 
-test: venv clients  ## every test; ARGS="tests/relay -k tenant" for some
+test: venv clients programs  ## every test; ARGS="tests/relay -k tenant" for some
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: venv  ## format, rules, types, and who may import whom
@@ -39,6 +41,9 @@ python:
 
 venv: python
 	@"$(PYTHON)" requirements/install.py dev
+
+programs: python
+	@"$(PYTHON)" requirements/system.py bwrap curl git
 
 clients: python
 	@"$(PYTHON)" tests/clients/environments.py
