@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from arrowslit.sandbox.isolation import argv, cgroups, missing, probe, runner, system
+from arrowslit.sandbox.isolation import argv, cgroups, missing, orphans, probe, runner, system
 from arrowslit.sandbox.isolation.argv import FILES, Fd
 from arrowslit.sandbox.isolation.cgroups import Cgroups, Group
 from arrowslit.sandbox.isolation.isolation import Degradable, Feature, Limits, Report
@@ -77,6 +77,7 @@ class Bubblewrap:
     async def __aenter__(self) -> Self:
         self._system, self._cgroups = self._find()
         self._filter = program(self._system.machine, tuple(self._also_refused()))
+        orphans.sweep()
         self._cgroups.sweep()
         async with AsyncExitStack() as stack:
             self._spawner = await stack.enter_async_context(Spawner())
@@ -195,9 +196,7 @@ class Bubblewrap:
                 os.close(fd)
         room = Room(session, control, words, groups, gone, lambda: self._spawner.end(identity))
         self._rooms.add(room)
-        gone.add_done_callback(
-            lambda ended: self._forget(room, uid, groups if ended.result() == WITH_THE_WARDEN else ())
-        )
+        gone.add_done_callback(lambda ended: self._forget(room, uid, groups, ended.result()))
         return room
 
     def _settings(self, listen: int | None) -> Iterator[str]:
@@ -226,10 +225,12 @@ class Bubblewrap:
                 return uid
         raise missing.error([Missing("uid", f"all {len(uids)} users of the uid range have a session")])
 
-    def _forget(self, room: Room, uid: int | None, left: Sequence[Group]) -> None:
-        """It has ended. `left`: groups that nobody else will remove."""
-        for group in left:
-            cgroups.remove(group.path)
+    def _forget(self, room: Room, uid: int | None, groups: Sequence[Group], how: int) -> None:
+        """It has ended. If the warden has too, cleaning up is for us."""
+        if how == WITH_THE_WARDEN:
+            orphans.sweep()
+            for group in groups:
+                cgroups.remove(group.path)
         self._rooms.discard(room)
         if uid is not None:
             self._taken.discard(uid)

@@ -17,6 +17,7 @@ argument:
 from __future__ import annotations
 
 import array
+import ctypes
 import fcntl
 import json
 import os
@@ -28,6 +29,7 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
+PR_SET_CHILD_SUBREAPER = 36
 PACKET = 1 << 18
 FILES = 64
 INFO_FD = 4  # bubblewrap writes {"child-pid": n} there; argv.py says the same
@@ -115,6 +117,7 @@ class Warden:
     def _bury(self, sandbox: Sandbox) -> None:
         """Bubblewrap has ended or is about to: collect it, remove its cgroups, tell the worker."""
         _, status = os.waitpid(sandbox.pid, 0)
+        self._bury_strays()
         self._events.unregister(sandbox.process)
         os.close(sandbox.process)
         os.close(sandbox.info)
@@ -122,6 +125,15 @@ class Warden:
         left = [path for path in sandbox.groups if not remove(path)]
         message = {"ended": sandbox.identity, "status": os.waitstatus_to_exitcode(status), "left": left}
         self._tell(message)
+
+    def _bury_strays(self) -> None:
+        """Kill what a bubblewrap left that was killed before its inner process asked to die with it."""
+        known = {each.pid for each in self._sandboxes.values()}
+        for pid in children():
+            if pid not in known:
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
 
     def _tell(self, message: dict[str, Any]) -> None:
         with suppress(OSError):  # the worker is gone
@@ -176,6 +188,15 @@ def first_process(info: int) -> int | None:
     return int(json.loads(said)["child-pid"]) if said else None
 
 
+def children() -> list[int]:
+    """Our children. Empty on a kernel that does not list them."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:  # noqa: PTH123
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
 def write(path: str, value: str) -> None:
     """Write a file of a cgroup, in one call. One that this kernel lacks is for something it cannot do."""
     try:
@@ -217,7 +238,10 @@ def main() -> None:
     """Serve the worker at the other end of the socket."""
     for number in FOR_THE_WORKER:
         signal.signal(number, signal.SIG_IGN)
-    Warden(socket.socket(fileno=int(sys.argv[1]))).serve()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans below us become our children
+    worker = socket.socket(fileno=int(sys.argv[1]))
+    worker.set_inheritable(False)  # Python made it so for us alone
+    Warden(worker).serve()
 
 
 if __name__ == "__main__":
