@@ -59,7 +59,9 @@ METAS = {
 def test_what_names_a_tenant_in_meta_never_arrives(here: World, keys: list[str]) -> None:
     for version in VERSIONS:
         before = len(here.log.calls)
-        said = result(here.mcp("acme", "look", {}, meta=dict.fromkeys(keys, "evil") | {"mine": "kept"}, version=version))
+        said = result(
+            here.mcp("acme", "look", {}, meta=dict.fromkeys(keys, "evil") | {"mine": "kept"}, version=version)
+        )
         (heard,) = here.log.calls[before:]
 
         assert said["structuredContent"]["tenant"] == "acme"
@@ -124,7 +126,7 @@ def _text_of(raw: bytes) -> str:
 def a_bit_of_its_mac(cursor: str) -> str:
     raw = bytearray(_bytes_of(cursor))
     raw[3] ^= 1
-    return _text_of(raw)
+    return _text_of(bytes(raw))
 
 
 def another_place(cursor: str) -> str:
@@ -148,15 +150,16 @@ def no_mac(cursor: str) -> str:
 
 
 TAMPERS = {
-    each.__name__.replace("_", " "): each for each in (a_bit_of_its_mac, another_place, another_id, one_byte_more, no_mac)
+    each.__name__.replace("_", " "): each
+    for each in (a_bit_of_its_mac, another_place, another_id, one_byte_more, no_mac)
 }
 
 
 @pytest.fixture(scope="module")
 def lists(here: World) -> dict[str, str]:
     """A cursor of acme's for each list that a tenant reads, behind its first entry."""
-    for _ in range(2):
-        session = here.session("acme", "hello")
+    here.session("acme", "hello")
+    session = here.session("acme", "hello")
     here.rested("acme", session)
     here.ok("POST", f"/v1/agents/{here.agents['acme']}", {"description": "of which there are two"})
     paths = [
@@ -175,7 +178,9 @@ def test_a_cursor_that_was_tampered_with_leads_nowhere(here: World, lists: dict[
         assert here.refused("GET", f"{path}page={tamper(cursor)}", key=here.keys["acme"]) == (400, "cursor_invalid")
 
 
-@case("TEN-14", "whose", {"of another tenant": "tenant", "of another key of the tenant": "key", "of another list": "list"})
+@case(
+    "TEN-14", "whose", {"of another tenant": "tenant", "of another key of the tenant": "key", "of another list": "list"}
+)
 def test_a_cursor_is_good_for_whom_it_was_made_and_that_list(here: World, lists: dict[str, str], whose: str) -> None:
     sessions = lists["/v1/sessions?"]
     if whose == "list":

@@ -188,9 +188,10 @@ def _mirrored(tool: str) -> str:
 def world(folder: Path) -> Iterator[World]:
     """The relay with a model that obeys, a server that writes down all it hears, and for each tenant a key."""
     log = plain.Log(folder / "notes.jsonl")
-    with plain.over_http(log=log.path) as target, Relay(
-        folder, "--model", "obedient", env={"ANTHROPIC_API_KEY": MODEL_KEY}
-    ) as relay:
+    with (
+        plain.over_http(log=log.path) as target,
+        Relay(folder, "--model", "obedient", env={"ANTHROPIC_API_KEY": MODEL_KEY}) as relay,
+    ):
         tunnel = relay.tunnel("notes")
         with (
             Connector(relay, tunnel, target) as connector,
