@@ -18,8 +18,9 @@ async def spawner() -> AsyncIterator[Spawner]:
 
 def below() -> list[psutil.Process]:
     """What runs below the warden."""
-    (warden,) = [each for each in psutil.Process().children() if "warden.py" in " ".join(each.cmdline())]
-    return [each for each in warden.children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
+    wardens = [each for each in psutil.Process().children() if "warden.py" in " ".join(each.cmdline())]
+    found = [each for warden in wardens for each in warden.children(recursive=True)]
+    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
 
 
 async def test_what_a_killed_bubblewrap_leaves_is_killed_too(spawner: Spawner) -> None:
