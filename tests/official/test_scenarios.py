@@ -106,10 +106,10 @@ SCENARIOS: Mapping[str, tuple[Played, Story]] = {
 NAMES = frozenset(
     """
     happy nosecret rawsecret handle poll-null pnullplain p204 p204json poll-empty200 poll-obj p404 poll401 poll500
-    poll429 ack404 ack500 sess404 stop409 stop409nr healthcheck hb-lost hb-stopping hb-500 hb-404 min2 min3 noevent drop pages
-    list500 stream403 stream404 stream500 send500 send409 send400 ask-allow ask-deny asklate askstop custom unknowntool
-    parallel mcp futurestop term terminated_before stopmid lostmid termmid emptyhist lateserver interrupted
-    interrupted_fixed multiturn twosessions tools bash2 poller stream allcalls
+    poll429 ack404 ack500 sess404 stop409 stop409nr healthcheck hb-lost hb-stopping hb-500 hb-404 min2 min3
+    noevent drop pages list500 stream403 stream404 stream500 send500 send409 send400 ask-allow ask-deny asklate askstop
+    custom unknowntool parallel mcp futurestop term terminated_before stopmid lostmid termmid emptyhist lateserver
+    interrupted interrupted_fixed multiturn twosessions tools bash2 poller stream allcalls
     """.split()  # noqa: SIM905
 )
 """Those of the reference of the Managed Agents API, section 7."""
