@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import httpx2
 
 from arrowslit.client.api import trusted
+from arrowslit.clock import rfc3339
 from tests.e2e import plain
 from tests.e2e.door import LEGACY, MODERN, events
 from tests.harness import Connector, Relay, Tunnel, until
@@ -78,6 +80,11 @@ class World:
     def refused(self, method: str, path: str, body: object = None, *, key: str | None = None) -> tuple[int, str]:
         """Status and code of a refusal."""
         return refusal(self.ask(method, path, body, key=key))
+
+    def mint(self, tenant: str) -> JSON:
+        """A key that the tenant's own key makes."""
+        body = {"agents": [self.agents[tenant]], "tenant": tenant, "expires_at": rfc3339(time.time() + 3600)}
+        return dict(self.ok("POST", "/v1/keys", body, key=self.keys[tenant]))
 
     # ------------------------------------------------------------ /mcp
 
