@@ -24,6 +24,8 @@ SESSION_UIDS = (1_900_000_000, 1_900_000_100)
 ORDINARY_UID = 1_900_001_000
 LIMITS = {"memory": 192 << 20, "workspace": 300 << 20, "files": 20_000}  # smaller, so that the attacks end sooner
 
+NEEDED = ("__init__.py", "errors.py", "outcome.py", "sandbox/__init__.py")
+
 PRELUDE = """
 import ctypes, errno, os, socket, struct, sys
 NUMBERS = %r
@@ -199,12 +201,13 @@ def host(
 
 @contextmanager
 def sources() -> Iterator[Path]:
-    """A copy of our sources that any user may read."""
+    """A copy of what a host needs of our sources, which any user may read."""
     with tempfile.TemporaryDirectory(prefix="arrowslit-host-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        shutil.copytree(
-            Path(arrowslit.__file__).parent, folder / "arrowslit", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        ours = Path(arrowslit.__file__).parent
+        shutil.copytree(ours / "sandbox" / "isolation", folder / "arrowslit" / "sandbox" / "isolation")
+        for name in NEEDED:
+            shutil.copy(ours / name, folder / "arrowslit" / name)
         shutil.copy(Path(__file__).with_name("host.py"), folder)
         yield folder

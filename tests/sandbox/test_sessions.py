@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,23 @@ def family(worker: Host) -> list[psutil.Process]:
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in processes if runs(each)]
+
+
+def runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def sleepers(worker: Host) -> list[psutil.Process]:
+    """Those of its processes that sleep on command."""
+    found = []
+    for each in family(worker):
+        with suppress(psutil.NoSuchProcess):
+            if each.name() == "sleep":
+                found.append(each)
+    return found
 
 
 def groups(worker: Host) -> list[Path]:
@@ -84,10 +101,8 @@ def test_as_root_each_session_is_another_user(worker: Host) -> None:
     worker.open("two")
     worker.start("sleep 601")
     worker.begin("sleep", "601", name="two")
-    sleepers = until(
-        lambda: found if len(found := [each for each in family(worker) if each.name() == "sleep"]) == 2 else None, "two"
-    )
-    uids = {each.uids().real for each in sleepers}
+    until(lambda: len(sleepers(worker)) == 2, "two that sleep")
+    uids = {each.uids().real for each in sleepers(worker)}
     worker.close("two")
     worker.shell("sleep 9", timeout=0.05)
 
@@ -161,7 +176,7 @@ def test_output_comes_as_bytes_whatever_they_are(worker: Host) -> None:
 
 def test_h6_a_killed_worker_leaves_nothing(fresh: Host) -> None:
     fresh.start("trap '' TERM HUP INT; setsid sleep 602 & sleep 602")
-    until(lambda: len([each for each in family(fresh) if each.name() == "sleep"]) == 2, "the sleepers")
+    until(lambda: len(sleepers(fresh)) == 2, "the sleepers")
     before, folders = family(fresh), groups(fresh)
     assert len(before) >= 5
     assert bool(folders) == (fresh.half == "root")
@@ -202,7 +217,8 @@ def test_h6_what_is_left_after_worker_and_warden_were_killed_is_swept_at_the_nex
 
 def test_a_sandbox_that_dies_says_so(fresh: Host) -> None:
     running = fresh.begin("sleep", "604")
-    sleeper = until(lambda: next((each for each in family(fresh) if each.name() == "sleep"), None), "the sleeper")
+    until(lambda: sleepers(fresh), "the sleeper")
+    (sleeper,) = sleepers(fresh)
 
     kill(sleeper.parent() or 0)
 
@@ -215,7 +231,7 @@ def test_a_sandbox_that_dies_says_so(fresh: Host) -> None:
 
 def test_without_its_warden_a_worker_says_so(fresh: Host) -> None:
     running = fresh.begin("sleep", "605")
-    until(lambda: next((each for each in family(fresh) if each.name() == "sleep"), None), "the sleeper")
+    until(lambda: sleepers(fresh), "the sleeper")
     warden, *_ = psutil.Process(fresh.process.pid).children()
 
     kill(warden)
