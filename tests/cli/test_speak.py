@@ -6,6 +6,7 @@ import pytest
 
 from arrowslit.cli import speak
 from arrowslit.cli.logs import OneLine
+from arrowslit.credential import CredentialKind, encode
 from arrowslit.errors import CODES, Error
 
 
@@ -83,10 +84,11 @@ def test_a_record_of_the_log_is_one_line() -> None:
     assert "uvicorn.error: x" in OneLine().format(record("x", name="uvicorn.error"))
 
 
-def test_a_credential_does_not_get_into_the_log() -> None:
-    line = OneLine().format(record("token %s", "asl_tun_2rWNX4Uw69iW4eJ4CsnRJ19KzRxgxwvn4GQBjPB1ItL2cqpL0"))
+@pytest.mark.parametrize("kind", CredentialKind)
+def test_a_credential_does_not_get_into_the_log(kind: CredentialKind) -> None:
+    line = OneLine().format(record("token %s", encode(kind, b"s" * 32)))
 
-    assert line.endswith("token asl_tun_…")
+    assert line.endswith(f"token asl_{kind}_…")
 
 
 def test_the_traceback_of_a_defect_is_indented_and_escaped() -> None:

@@ -8,8 +8,9 @@ import sys
 import time
 
 from arrowslit.cli.speak import plain
+from arrowslit.credential import CredentialKind
 
-_SECRET = re.compile(r"asl_(sk|tun|reg)_[0-9A-Za-z]{8,}")
+_SECRET = re.compile(rf"asl_({'|'.join(CredentialKind)})_[0-9A-Za-z]{{8,}}")
 
 
 class OneLine(logging.Formatter):
