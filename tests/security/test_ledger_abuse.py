@@ -6,7 +6,7 @@ import json
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,30 @@ def test_a_call_is_one_record_whatever_words_are_in_it(here: World, word: str) -
     assert shown_plainly(b"".join(lines).decode()), "a ledger can be read in a terminal"
     assert shown_plainly(here.relay.log[log:])
     assert invoke("ledger", "verify", "--state", str(here.relay.state)).ok()
+
+
+@pytest.mark.promise("P12")
+@case("API-11", "word", {f"{name}, in a tool that was granted": word for name, word in WORDS.items()})
+def test_a_granted_tool_with_such_a_name_is_recorded_plainly(here: World, word: str) -> None:
+    """A server may name its tools as it likes, and an administrator may copy that. The record of a call names it."""
+    server = {"type": "tunnel", "tunnel_id": "tnl_notes", "tool_allowlist": [word]}
+    made = here.ask("POST", "/v1/agents", {"name": "copied", "model": "none", "mcp_servers": [server]})
+    if not made.is_success:
+        assert refusal(made) == (400, "validation_error")
+        return
+    agent = made.json()["id"]
+    key = here.ok("POST", "/v1/keys", {"agents": [agent], "tenant": "acme"})["key"]
+    other = replace(here, agents={"acme": agent}, keys={"acme": key})
+    before = len(here.lines())
+    other.mcp("acme", word, {})
+    other.rested("acme", other.session("acme", f"call {word} with {{}}"))
+    lines = here.lines()[before:]
+
+    assert word in [json.loads(line).get("tool") for line in lines]
+    assert shown_plainly(b"".join(lines).decode()), "a ledger can be read in a terminal"
+    for command in (("agent", "show", agent), ("tools", agent, "notes")):
+        shown = invoke(*command, **at(here.relay, key if command[0] == "tools" else None)).ok()
+        assert shown_plainly(shown.out + shown.err)
 
 
 @case("API-11", "word", {f"{name}, in names": word for name, word in WORDS.items()})
