@@ -10,7 +10,7 @@ from arrowslit.errors import Error
 RandomBytes = Callable[[int], bytes]
 """n -> n random bytes. `os.urandom` in earnest, a seeded generator in a simulation."""
 
-PREFIXES = ("agent", "call", "ekey", "env", "key", "req", "sesn", "sevt", "tcrt", "tnl", "work")
+PREFIXES = ("agent", "call", "ekey", "env", "file", "key", "req", "sesn", "sevt", "tcrt", "tnl", "work")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 

@@ -1,5 +1,6 @@
 """Record of the ledger, and the port Ledger: what cannot be recorded does not happen. CallRecord: what its records say
-of one call; the port CallRecords.
+of one call; the port CallRecords. WorkerChain: up to where the relay has what a worker says of itself; the port
+WorkerChains.
 """
 
 from __future__ import annotations
@@ -60,6 +61,45 @@ class CallRecords(Protocol):
 
     async def call(self, call_id: str) -> CallRecord | None:
         """The call of that id, whosever it is; None if the ledger has none."""
+        ...
+
+
+class Seal(Protocol):
+    """Makes a record's line, without newline, and its hash (64 hex digits): the format of every chain.
+
+    Raises ValueError or TypeError for fields that are none.
+    """
+
+    def __call__(
+        self, kind: str, fields: Fields, *, seq: int, prev: str, signed: int = 0, ts: str = ""
+    ) -> tuple[bytes, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerChain:
+    """The end of the chain that the worker of one delivery has sent: the number and the hash of its last record, and
+    how many bytes all of them have; before the first record 0, 64 zeros, 0. `key_id` is the environment key that the
+    worker came with.
+    """
+
+    key_id: str
+    seq: int = 0
+    hash: str = "0" * 64
+    size: int = 0
+
+
+class WorkerChains(Protocol):
+    """The chains of all deliveries. Each delivery of an item of work to a worker has one, which begins anew.
+
+    Raises Error `work_not_found` for a delivery that never was.
+    """
+
+    async def read(self, work_id: str, generation: int) -> WorkerChain:
+        """Where the chain ends now; at its beginning if nothing has come."""
+        ...
+
+    async def keep(self, work_id: str, generation: int, chain: WorkerChain) -> None:
+        """Note where it ends."""
         ...
 
 

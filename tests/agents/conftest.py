@@ -15,6 +15,7 @@ from arrowslit.agents.log import Log
 from arrowslit.agents.polling import Polling
 from arrowslit.agents.reaper import Reaper
 from arrowslit.edge.auth import WrongCredentials
+from arrowslit.ledger.chain import seal
 from arrowslit.ledger.find import CallFinder
 from arrowslit.principal import Scope
 from arrowslit.store.open import Store
@@ -42,7 +43,12 @@ async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def app(store: Store, clock: ManualClock, tmp_path: Path) -> Starlette:
+def ledger() -> Records:
+    return Records()
+
+
+@pytest.fixture
+def app(store: Store, clock: ManualClock, ledger: Records, tmp_path: Path) -> Starlette:
     """Nothing but /v1: nobody takes sessions further here."""
     log = Log(store.sessions, clock, os.urandom)
     return Starlette(
@@ -55,10 +61,13 @@ def app(store: Store, clock: ManualClock, tmp_path: Path) -> Starlette:
             keys=store.keys,
             environments=store.environments,
             queue=store.work,
+            files=store.files,
+            chains=store.chains,
+            seal=seal,
             log=log,
             polling=Polling(store.work, clock),
             reaper=Reaper(store.work, log, clock, os.urandom),
-            ledger=Records(),
+            ledger=ledger,
             calls=CallFinder(tmp_path / "ledger"),
             cursor_key=b"c" * 32,
             links=NoLinks(),

@@ -33,5 +33,5 @@ def server(request: pytest.FixtureRequest) -> Postgres | None:
 @pytest_asyncio.fixture
 async def either(server: Postgres | None, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     """A store in each kind of database: the test runs twice."""
-    async with opened(tmp_path, clock) if server is None else opened_postgres(server, clock) as store:
+    async with opened(tmp_path, clock) if server is None else opened_postgres(server, clock, tmp_path) as store:
         yield store

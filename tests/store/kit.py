@@ -60,14 +60,15 @@ async def opened(folder: Path, clock: ManualClock, root: RootKey = ROOT) -> Asyn
     if not file.exists() and _made:
         file.touch(0o600)
         file.write_bytes(_made[0])
-    async with Store.open(f"sqlite:///{file}", root=root, clock=clock, random=_chance.randbytes) as store:
+    url, files = f"sqlite:///{file}", folder / "files"
+    async with Store.open(url, files=files, root=root, clock=clock, random=_chance.randbytes) as store:
         if not _made and root == ROOT:
             _made.append(_empty_copy(folder))
         yield store
 
 
 @asynccontextmanager
-async def opened_postgres(server: Postgres, clock: ManualClock) -> AsyncIterator[Store]:
+async def opened_postgres(server: Postgres, clock: ManualClock, folder: Path) -> AsyncIterator[Store]:
     """A store in a PostgreSQL database, where each one finds the tables that the first one made, empty."""
     connection = await asyncpg.connect(server.admin_dsn)
     try:
@@ -76,7 +77,8 @@ async def opened_postgres(server: Postgres, clock: ManualClock) -> AsyncIterator
     finally:
         await connection.close()
     url = server.dsn(SUPERUSER, server.secret(SUPERUSER), "store")
-    async with Store.open(url, root=ROOT, clock=clock, random=_chance.randbytes) as store:
+    files = folder / "files"
+    async with Store.open(url, files=files, root=ROOT, clock=clock, random=_chance.randbytes) as store:
         yield store
     connection = await asyncpg.connect(url)
     try:

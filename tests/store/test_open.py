@@ -52,7 +52,7 @@ def test_a_start_with_no_step_to_take_does_not_wait_for_what_would_take_it(tmp_p
 
 async def test_the_file_is_its_owners_alone_and_survives_a_loss_of_power(tmp_path: Path, clock: ManualClock) -> None:
     url = f"sqlite:///{tmp_path / 'state.db'}"
-    async with Store.open(url, root=ROOT, clock=clock, random=os.urandom) as store:
+    async with Store.open(url, files=tmp_path / "files", root=ROOT, clock=clock, random=os.urandom) as store:
         await store.tunnels.create("a")
         modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
         settings = [
@@ -105,9 +105,9 @@ async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, clock: M
 
 
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/state.db", "nonsense", "oracle://host/db"])
-async def test_an_address_that_leads_nowhere_is_refused(clock: ManualClock, url: str) -> None:
+async def test_an_address_that_leads_nowhere_is_refused(tmp_path: Path, clock: ManualClock, url: str) -> None:
     with pytest.raises(Error) as refused:
-        async with Store.open(url, root=ROOT, clock=clock, random=os.urandom):
+        async with Store.open(url, files=tmp_path / "files", root=ROOT, clock=clock, random=os.urandom):
             pass
 
     assert refused.value.code == "state_unusable"

@@ -16,6 +16,7 @@ from tests.store.kit import ManualClock, batch, opened, session, work
 
 WRITER = """
 import asyncio, os, sys
+from pathlib import Path
 from arrowslit.clock import SystemClock
 from arrowslit.store.open import Store
 from tests.store.kit import ROOT, batch, session
@@ -29,7 +30,8 @@ async def append(store, number):
         print(number, at.last_seq, flush=True)
 
 async def main():
-    async with Store.open(sys.argv[1], root=ROOT, clock=SystemClock(), random=os.urandom) as store:
+    url, files = sys.argv[1], Path(sys.argv[2])
+    async with Store.open(url, files=files, root=ROOT, clock=SystemClock(), random=os.urandom) as store:
         async with asyncio.TaskGroup() as tasks:
             for number in range(3):
                 tasks.create_task(append(store, number))
@@ -327,7 +329,12 @@ async def test_who_is_killed_in_the_middle_of_appends_leaves_whole_batches(tmp_p
         pass
     promised: dict[str, int] = {}
     writer = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WRITER, f"sqlite:///{tmp_path / 'state.db'}", stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        WRITER,
+        f"sqlite:///{tmp_path / 'state.db'}",
+        tmp_path / "files",
+        stdout=asyncio.subprocess.PIPE,
     )
     assert writer.stdout is not None
     async with asyncio.timeout(20):

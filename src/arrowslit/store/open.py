@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Self
 
 from sqlalchemy import insert, select
@@ -17,8 +18,10 @@ from arrowslit.ids import RandomBytes
 from arrowslit.principal import Change
 from arrowslit.store.agents import StoredAgents
 from arrowslit.store.certificates import StoredCertificates
+from arrowslit.store.chains import StoredChains
 from arrowslit.store.database import Database, open_database
 from arrowslit.store.environments import StoredEnvironments
+from arrowslit.store.files import StoredFiles
 from arrowslit.store.keys import StoredKeys, ensure_admin_key
 from arrowslit.store.sessions import StoredSessions
 from arrowslit.store.snapshot import Snapshot
@@ -30,13 +33,13 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """Everything that is kept: `grants`, `tunnels`, `agents`, `keys`, `environments`, `certificates` and `sessions`
-    fulfil the ports of those names, `work` the port WorkQueue.
+    """Everything that is kept: `grants`, `tunnels`, `agents`, `keys`, `environments`, `certificates`, `sessions` and
+    `files` fulfil the ports of those names, `work` the port WorkQueue, `chains` the port WorkerChains.
 
     One process has one store open on a database: what is in memory is what this process wrote.
     """
 
-    def __init__(self, database: Database, root: RootKey, clock: Clock, random: RandomBytes) -> None:
+    def __init__(self, database: Database, files: Path, root: RootKey, clock: Clock, random: RandomBytes) -> None:
         hasher = Hasher(root.derive("credential-hash"))
         self.grants = Snapshot(clock, hasher)
         self.tunnels = StoredTunnels(database, self.grants, self._notify, root, hasher, clock)
@@ -45,26 +48,32 @@ class Store:
         self.environments = StoredEnvironments(database, self._notify, hasher, clock, random)
         self.work = StoredWork(database, self.environments, self._notify, hasher, clock, random)
         self.certificates = StoredCertificates(database, self.tunnels, clock, random)
-        self.sessions = StoredSessions(database, self.environments, self.work, clock)
+        self.files = StoredFiles(database, files, clock, random)
+        self.sessions = StoredSessions(database, self.environments, self.work, self.files, clock)
+        self.chains = StoredChains(database)
         self._database = database
         self._root = root
         self._listeners: list[Callable[[Change], None]] = []
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, root: RootKey, clock: Clock, random: RandomBytes) -> AsyncIterator[Self]:
+    async def open(
+        cls, url: str, *, files: Path, root: RootKey, clock: Clock, random: RandomBytes
+    ) -> AsyncIterator[Self]:
         """A store on the database at `url` (`sqlite:///FILE` or `postgresql://…`), its tables brought up to date.
+        `files` is the folder for what sessions are given and make, this store's alone.
 
         Raises Error `state_unusable` if that cannot be, or if its hashes were made with another root key.
         """
         database = await open_database(url)
         try:
-            store = cls(database, root, clock, random)
+            store = cls(database, files, root, clock, random)
             await store._check_root_key()
             await store.keys.load()
             await store.tunnels.load()
             await store.agents.load()
             await store.environments.load()
+            await store.files.sweep()
             yield store
         finally:
             await database.close()

@@ -29,6 +29,8 @@ from arrowslit.session import (
 )
 from arrowslit.store.database import Database
 from arrowslit.store.environments import StoredEnvironments
+from arrowslit.store.files import StoredFiles
+from arrowslit.store.files import forget as forget_files
 from arrowslit.store.filters import matching_events, matching_sessions
 from arrowslit.store.tables import dispatched_calls, session_events, sessions
 from arrowslit.store.work import StoredWork, enqueue, stop_of_session
@@ -54,8 +56,16 @@ _INSERT_EVENTS = insert(session_events)
 class StoredSessions:
     """All sessions."""
 
-    def __init__(self, database: Database, environments: StoredEnvironments, work: StoredWork, clock: Clock) -> None:
-        self._database, self._environments, self._work, self._clock = database, environments, work, clock
+    def __init__(
+        self,
+        database: Database,
+        environments: StoredEnvironments,
+        work: StoredWork,
+        files: StoredFiles,
+        clock: Clock,
+    ) -> None:
+        self._database, self._environments, self._work = database, environments, work
+        self._files, self._clock = files, clock
 
     async def create(self, batch: Batch) -> Session:
         """See `Sessions.create`. Raises Error `environment_not_found` or `environment_archived`."""
@@ -110,15 +120,17 @@ class StoredSessions:
         """See `Sessions.delete`."""
         now = self._clock.now()
 
-        async def forget(connection: AsyncConnection) -> str | None:
+        async def forget(connection: AsyncConnection) -> tuple[str | None, Sequence[str]]:
             stopped = await stop_of_session(connection, session_id, now)
+            files = await forget_files(connection, session_id)
             await connection.execute(delete(dispatched_calls).where(dispatched_calls.c.session_id == session_id))
             await connection.execute(delete(session_events).where(session_events.c.session_id == session_id))
             if (await connection.execute(delete(sessions).where(sessions.c.id == session_id))).rowcount != 1:
                 raise _not_found()
-            return stopped
+            return stopped, files
 
-        await self._database.write(forget, self._work.let_go)
+        _, files = await self._database.write(forget, lambda gone: self._work.let_go(gone[0]))
+        await self._files.discard(files)
 
     async def claim(self, session_id: str, until: float) -> Lease | None:
         """See `Sessions.claim`. None also for a session that is not there."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 
@@ -174,6 +175,21 @@ dispatched_calls = Table(
     Column("call_id", String(64), nullable=False),
 )
 
+# The bytes are in a folder, under the id.
+session_files = Table(
+    "session_files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("session_id", String(64), ForeignKey("sessions.id"), nullable=False),
+    Column("name", String(1024), nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("session_id", "purpose", "name"),
+)
+
 work = Table(
     "work",
     metadata,
@@ -208,7 +224,8 @@ work = Table(
     ),
 )
 
-# One for each delivery. From `late_at` on it is no longer the one that holds the item.
+# One for each delivery. From `late_at` on it is no longer the one that holds the item. `chain_*` is the end of what its
+# worker said of itself, as far as it has come; null before the first record.
 work_tokens = Table(
     "work_tokens",
     metadata,
@@ -217,6 +234,9 @@ work_tokens = Table(
     Column("generation", Integer, nullable=False),
     Column("key_id", String(64), nullable=False),
     Column("late_at", Double),
+    Column("chain_seq", Integer),
+    Column("chain_hash", String(64)),
+    Column("chain_bytes", Integer),
 )
 
 tunnel_certificates = Table(

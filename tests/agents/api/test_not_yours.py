@@ -49,6 +49,7 @@ async def furnish(app: Starlette, store: Store, admin: Caller, tenant: str) -> t
         said = {"type": "user.message", "content": [{"type": "text", "text": "Go."}]}
         asked = {"agent": agent.id, "environment_id": environment.id, "initial_events": [said]}
         session = (await invoker.ok("POST", "/v1/sessions", asked))["id"]
+        file = (await invoker.post(f"/v1/sessions/{session}/files?filename=a.csv", content=b"1,2")).json()["id"]
         work = Work(id=f"work_{tenant}", environment_id=environment.id, kind=WorkKind.SESSION, subject=session)
         await store.work.add(work)
         secret = (await polling.ok("GET", f"/v1/environments/{environment.id}/work/poll"))["secret"]
@@ -63,6 +64,7 @@ async def furnish(app: Starlette, store: Store, admin: Caller, tenant: str) -> t
         "session_id": session,
         "work_id": work.id,
         "call_id": CALL,
+        "file_id": file,
     }
     return ids | {"worker_key_id": worker_key.id}, {"key": text, "worker": worker, "token": token}
 
@@ -156,7 +158,7 @@ async def test_what_is_yours_is_there(app: Starlette, place: Place) -> None:
     seen = {
         "key": ["/v1/agents/{agent_id}", "/v1/sessions/{session_id}", "/v1/sessions/{session_id}/events"],
         "worker": ["/v1/environments/{environment_id}/work", "/v1/sessions/{session_id}"],
-        "token": ["/v1/sessions/{session_id}", "/v1/sessions/{session_id}/events"],
+        "token": ["/v1/sessions/{session_id}", "/v1/sessions/{session_id}/files/{file_id}"],
     }
     served = [path for path, _ in paths(app)]
     for who, wanted in seen.items():

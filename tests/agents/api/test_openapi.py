@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
@@ -106,6 +107,8 @@ def furnish(relay: Relay) -> Furniture:
         worker = client.post("environments", environment, "keys")["environment_key"]
         work = client.post("environments", environment, "healthcheck")["id"]
         session = client.post("sessions", body={"agent": agent["id"], "environment_id": environment})["id"]
+    files = f"{relay.url}/v1/sessions/{session}/files?filename=data/stock.csv"
+    file = httpx2.post(files, content=b"sku,quantity", headers={"x-api-key": relay.admin_key}).json()["id"]
     parameters = {
         "tunnel_id": tunnel,
         "environment_id": environment,
@@ -113,6 +116,7 @@ def furnish(relay: Relay) -> Furniture:
         "key_id": key,
         "work_id": work,
         "session_id": session,
+        "file_id": file,
     }
     return Furniture(parameters, relay.admin_key, worker)
 

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from arrowslit.agent import OnUnknown
 from arrowslit.agents.api.schema import Tools, UrlServer
+from arrowslit.file import Purpose
 from arrowslit.principal import Scope
 from arrowslit.session import SessionStatus
 from arrowslit.tunnel import KeyBinding
@@ -277,6 +278,29 @@ class Heartbeat(Shape):
     lease_extended: bool
     state: WorkState
     ttl_seconds: float
+
+
+class WorkRecords(Shape):
+    """How far the relay now has what the worker of a delivery says; ours. `stored` of the records sent were new."""
+
+    type: Literal["work_records"]
+    stored: int
+    last_seq: int
+
+
+class File(Shape):
+    """A file of a session. `session_id`, `purpose` and `sha256` are ours; `filename` is a relative path."""
+
+    id: str
+    type: Literal["file"]
+    session_id: str
+    filename: str
+    purpose: Purpose
+    mime_type: str
+    size_bytes: int
+    sha256: str
+    created_at: When
+    downloadable: Literal[True]
 
 
 class WorkStats(Shape):

@@ -19,6 +19,7 @@ from arrowslit.agents.api.resource import EVERYBODY, Doorkeeper, Method, OpenTo,
 from arrowslit.agents.api.schema import BuiltinBody, CustomBody, Nothing, ToolsetBody
 from arrowslit.credential import CredentialKind
 from arrowslit.errors import CODES
+from arrowslit.file import UNKNOWN_TYPE
 
 ANYWHERE = (
     "bad_http",
@@ -40,6 +41,7 @@ WITH_BODY = ("parse_error", "unknown_field", "not_supported", "payload_too_large
 WITH_QUERY = ("unknown_field", "encoding_invalid")
 
 _SCHEMAS = "#/components/schemas/"
+_BYTES = {UNKNOWN_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 _PARAMETER = re.compile(r"{(\w+)}")
 _WHO = {CredentialKind.ENVIRONMENT_KEY: "environment key", CredentialKind.SESSIONS_TOKEN: "sessions token"}
 
@@ -60,7 +62,7 @@ class OpenApi:
 
 
 def document(routes: Sequence[Route]) -> Mapping[str, object]:
-    """The document of those methods that declare an answer, or that they stream.
+    """The document of those methods that declare an answer, or that they stream or hand out bytes.
 
     Raises AttributeError for an answer that `answers.py` does not have.
     """
@@ -94,7 +96,7 @@ def _served(routes: Sequence[Route]) -> Iterator[tuple[str, str, Method]]:
     for route in routes:
         assert isinstance(route.app, Resource)
         for name, method in route.app.methods.items():
-            if method.answer is not None or method.stream:
+            if method.answer is not None or method.stream or method.download:
                 yield route.path, name, method
 
 
@@ -153,6 +155,9 @@ def _operation(path: str, name: str, method: Method, components: Mapping[str, An
             "required": "required" in components[method.body.__name__],
             "content": {"application/json": {"schema": {"$ref": _SCHEMAS + method.body.__name__}}},
         }
+    if method.upload:
+        about = "the file's bytes, whatever they are; another content-type is kept, and shown as the file's mime_type"
+        operation["requestBody"] = {"required": False, "description": about, "content": _BYTES}
     return operation
 
 
@@ -197,6 +202,8 @@ def _responses(method: Method) -> Mapping[str, object]:
 def _success(method: Method) -> Mapping[str, object]:
     if method.stream:
         return {"description": "Events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    if method.download:
+        return {"description": "The bytes", "content": _BYTES}
     schema: dict[str, object] = {"$ref": f"{_SCHEMAS}{method.answer}"}
     if method.answer in answers.NULLABLE:
         schema = {"anyOf": [schema, {"type": "null"}]}

@@ -50,7 +50,8 @@ class Method:
     """One method of a path: its handler, who may use it, and for the API's documentation what goes in and out.
 
     `query` and `body` are msgspec Structs, `answer` the name of a schema in `openapi.py`, `errors` the codes that this
-    method raises beside those that any may. `stream` for an event stream, which has no HEAD.
+    method raises beside those that any may. `stream` for an event stream, which has no HEAD; `upload` and `download`
+    for a body and an answer that are a file's bytes.
     """
 
     handler: Handler
@@ -60,6 +61,8 @@ class Method:
     answer: str | None = None
     errors: tuple[str, ...] = ()
     stream: bool = False
+    upload: bool = False
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from arrowslit.agents.api.certificates import CertificatesApi
 from arrowslit.agents.api.definitions import Definitions
 from arrowslit.agents.api.environments import EnvironmentsApi
 from arrowslit.agents.api.events import EventsApi
+from arrowslit.agents.api.files import FilesApi
 from arrowslit.agents.api.keys import KeysApi
 from arrowslit.agents.api.openapi import OpenApi
+from arrowslit.agents.api.records import RecordsApi
 from arrowslit.agents.api.relay import RelayApi
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.sessions import SessionsApi
@@ -27,9 +29,10 @@ from arrowslit.agents.reaper import Reaper
 from arrowslit.clock import Clock
 from arrowslit.edge.auth import WrongCredentials
 from arrowslit.environment import Environments
+from arrowslit.file import Files
 from arrowslit.ids import RandomBytes
 from arrowslit.principal import Credentials, KeyAdmin
-from arrowslit.record import CallRecords, Ledger
+from arrowslit.record import CallRecords, Ledger, Seal, WorkerChains
 from arrowslit.tunnel import Certificates, Links, TunnelAdmin
 from arrowslit.work import WorkQueue
 
@@ -44,6 +47,9 @@ def routes(
     keys: KeyAdmin,
     environments: Environments,
     queue: WorkQueue,
+    files: Files,
+    chains: WorkerChains,
+    seal: Seal,
     log: Log,
     polling: Polling,
     reaper: Reaper,
@@ -71,8 +77,10 @@ def routes(
         *SessionsApi(log, agents, environments, clock, random).routes(keeper),
         *StreamApi(log, clock).routes(keeper),
         *EventsApi(log, ledger, clock).routes(keeper),
+        *FilesApi(log, files, ledger).routes(keeper),
         *SessionParts(log).routes(keeper),
         *WorkApi(environments, queue, polling, log, reaper, clock, random).routes(keeper),
+        *RecordsApi(chains, ledger, seal).routes(keeper),
         *CallsApi(calls).routes(keeper),
         *KeysApi(keys, agents, clock).routes(keeper),
         *RelayApi(relay_fingerprint, domain).routes(keeper),

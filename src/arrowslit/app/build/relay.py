@@ -31,6 +31,7 @@ from arrowslit.edge.door import Gate, Upgrade
 from arrowslit.edge.problem import v1_problem
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
+from arrowslit.ledger.chain import seal
 from arrowslit.ledger.disk import FileDisk
 from arrowslit.ledger.find import CallFinder
 from arrowslit.ledger.writer import Keys, open_ledger
@@ -81,7 +82,9 @@ async def open_relay(
     async with AsyncExitStack() as stack:  # what is entered last is left first
         disk = stack.enter_context(FileDisk(folder / "ledger", folder / "ledger.head"))
         ledger = await stack.enter_async_context(open_ledger(disk, ledger_keys, clock, sync=config.ledger_sync))
-        store = await stack.enter_async_context(Store.open(url, root=root, clock=clock, random=random))
+        store = await stack.enter_async_context(
+            Store.open(url, files=folder / "files", root=root, clock=clock, random=random)
+        )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         hub, wrong = Hub(clock), WrongCredentials(clock)
         calls = Calls(
@@ -115,6 +118,9 @@ async def open_relay(
                         keys=store.keys,
                         environments=store.environments,
                         queue=store.work,
+                        files=store.files,
+                        chains=store.chains,
+                        seal=seal,
                         log=agents.log,
                         polling=agents.polling,
                         reaper=agents.reaper,
