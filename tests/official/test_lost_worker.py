@@ -1,6 +1,6 @@
 """A worker that is lost in the middle of a call: nothing runs twice behind the model's back (issue 3, leases).
 
-The relay runs in the test's own loop by a clock that can be turned, so that a lease ends when the story says so.
+The relay's clock is turned, so that a lease ends when the story says so.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,68 +18,22 @@ import anthropic
 
 from arrowslit.agents.leases import FIRST_BEAT, TTL
 from arrowslit.agents.reaper import UNKNOWN
-from arrowslit.app.build.relay import open_relay
-from arrowslit.app.config import Listen, RelayConfig
-from arrowslit.clock import SystemClock
 from tests.official.ground import (
-    ASKS,
     BEAT,
     HELLO,
     MID,
     ONCE,
-    SANDBOX,
     SEND,
     STOP,
-    Ground,
     Stage,
     answers,
     bash,
     call,
-    make_agent,
 )
+from tests.official.inside import TurnedClock, relay
 from tests.official.proxy import Exchange
-from tests.support.front import listening
 
 ONE_WORKER = Path(__file__).with_name("one_worker.py")
-
-
-class TurnedClock(SystemClock):
-    """The clock of this machine, turned forward."""
-
-    ahead = 0.0
-
-    def now(self) -> float:
-        """Unix time in seconds, and some."""
-        return super().now() + self.ahead
-
-    def monotonic(self) -> float:
-        """The loop's time, and some."""
-        return super().monotonic() + self.ahead
-
-    def turn(self, seconds: float) -> None:
-        """Let so many seconds pass at once."""
-        self.ahead += seconds
-
-
-@asynccontextmanager
-async def relay(folder: Path, clock: TurnedClock) -> AsyncIterator[Ground]:
-    """A relay by that clock, with an agent whose bash is allowed and whose other tools are asked for."""
-    state = folder / "relay"
-    config = RelayConfig(listen=Listen("127.0.0.1", 0), state=state, model="obedient")
-    async with open_relay(config, clock) as opened:
-        gate = opened.gate
-        async with listening(
-            gate.mcp, gate.admit, opened.app, authenticate=gate.authenticate, rules=gate.rules
-        ) as front:
-            url, key = f"http://127.0.0.1:{front.port}", opened.admin_key_path.read_text().strip()
-            async with anthropic.AsyncAnthropic(base_url=url, api_key=key) as app:
-                toolset: Any = {
-                    "type": SANDBOX,
-                    "default_config": {"permission_policy": ASKS},
-                    "configs": [{"name": "bash", "permission_policy": {"type": "always_allow"}}],
-                }
-                agents = {"cautious": await make_agent(app, toolset)}
-                yield Ground(url, key, folder, app, agents)
 
 
 @contextmanager
