@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from arrowslit.client.api import Api
 from tests.e2e import plain, turns
 from tests.e2e.turns import Session
 from tests.harness import Connector, Relay
 
-SESSIONS, TENANTS = 200, 10
+SESSIONS, TENANTS, THOUSAND = 200, 10, 1000
 MOST_MEMORY = 120  # MB that 200 sessions with their streams may add to a relay
 SCRIPT = [
     [{"type": "text", "text": "I look. " * 20}, {"type": "tool_use", "name": "look", "input": {"canary": "1"}}],
@@ -97,3 +98,27 @@ def shown(seconds: Sequence[float]) -> str:
     """Median and 99th percentile."""
     ordered = sorted(seconds)
     return f"{ordered[len(ordered) // 2] * 1000:.0f} ms, p99 {ordered[len(ordered) * 99 // 100] * 1000:.0f} ms"
+
+
+async def test_a_thousand_sessions_that_are_made_at_once_are_all_there_and_the_relay_still_answers(
+    tmp_path: Path,
+) -> None:
+    with Relay(tmp_path) as relay:
+        with relay.client() as admin:
+            agent = str(admin.post("agents", body={"name": "many", "model": "none"})["id"])
+        key = relay.key(agent, "acme")
+        process = psutil.Process(relay.pid)
+        before = process.memory_info().rss
+        async with turns.http(relay.url) as client, asyncio.TaskGroup() as tasks:
+            made = [tasks.create_task(turns.begin(client, key, agent)) for _ in range(THOUSAND)]
+            await asyncio.wait(made, return_when=asyncio.FIRST_COMPLETED)
+            health = await client.get("/healthz")
+            late = [each for each in made if not each.done()]
+        grown = (process.memory_info().rss - before) / 1e6
+
+        assert health.status_code == 200
+        assert late  # it was asked in the middle
+        with Api(relay.url, key) as api:
+            assert {each["id"] for each in api.every("sessions")} == {each.result().id for each in made}
+        assert len({each.result().id for each in made}) == THOUSAND
+        assert grown < MOST_MEMORY
