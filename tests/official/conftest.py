@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-for story in ("call", "lease", "queue", "stream", "tool", "turn"):
+for story in ("call", "item", "key", "lease", "queue", "stream", "tool", "turn"):
     pytest.register_assert_rewrite(f"tests.official.{story}_stories")
 pytest.register_assert_rewrite("tests.official.ground")

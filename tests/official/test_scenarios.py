@@ -18,6 +18,8 @@ import pytest
 import pytest_asyncio
 
 from tests.official import call_stories as calls
+from tests.official import item_stories as item
+from tests.official import key_stories as key
 from tests.official import lease_stories as lease
 from tests.official import queue_stories as queue
 from tests.official import stream_stories as stream
@@ -38,10 +40,10 @@ class Played(StrEnum):
 OURS, PROXY, NEVER = Played.OURS, Played.PROXY, Played.NEVER
 
 SCENARIOS: Mapping[str, tuple[Played, Story]] = {
-    "happy": (OURS, queue.happy),
-    "nosecret": (PROXY, queue.nosecret),
-    "rawsecret": (PROXY, queue.rawsecret),
-    "handle": (OURS, queue.handle),
+    "happy": (OURS, key.happy),
+    "nosecret": (PROXY, key.nosecret),
+    "rawsecret": (PROXY, key.rawsecret),
+    "handle": (OURS, key.handle),
     "poll-null": (OURS, queue.poll_null),
     "pnullplain": (NEVER, queue.pnullplain),
     "p204": (NEVER, queue.dies_of(said(204, b"", ""), AttributeError)),
@@ -52,18 +54,18 @@ SCENARIOS: Mapping[str, tuple[Played, Story]] = {
     "poll401": (OURS, queue.poll401),
     "poll500": (PROXY, queue.poll500),
     "poll429": (PROXY, queue.poll429),
-    "ack404": (PROXY, queue.ack404),
-    "ack500": (PROXY, queue.ack500),
-    "sess404": (PROXY, queue.sess404),
-    "stop409": (NEVER, queue.stop409),
-    "stop409nr": (NEVER, queue.stop409nr),
-    "healthcheck": (OURS, queue.healthcheck),
+    "ack404": (PROXY, item.ack404),
+    "ack500": (PROXY, item.ack500),
+    "sess404": (PROXY, item.sess404),
+    "stop409": (NEVER, item.stop409),
+    "stop409nr": (NEVER, item.stop409nr),
+    "healthcheck": (OURS, item.healthcheck),
     "hb-lost": (OURS, lease.hb_lost),
     "hb-stopping": (OURS, lease.hb_stopping),
     "hb-500": (PROXY, lease.hb_500),
     "hb-404": (PROXY, lease.hb_404),
-    "min2": (PROXY, queue.min2),
-    "min3": (PROXY, queue.min3),
+    "min2": (PROXY, key.min2),
+    "min3": (PROXY, key.min3),
     "noevent": (NEVER, stream.noevent),
     "drop": (PROXY, stream.drop),
     "pages": (PROXY, stream.pages),
@@ -91,9 +93,9 @@ SCENARIOS: Mapping[str, tuple[Played, Story]] = {
     "lateserver": (NEVER, turn.lateserver),
     "interrupted": (NEVER, turn.interrupted),
     "interrupted_fixed": (OURS, turn.interrupted_fixed),
-    "twosessions": (OURS, queue.twosessions),
-    "multiturn": (OURS, queue.multiturn),
-    "emptyhist": (NEVER, queue.emptyhist),
+    "twosessions": (OURS, item.twosessions),
+    "multiturn": (OURS, item.multiturn),
+    "emptyhist": (NEVER, item.emptyhist),
     "tools": (OURS, tool.tools),
     "bash2": (OURS, tool.bash2),
     "poller": (OURS, queue.poller),
@@ -132,7 +134,7 @@ class Playing:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def playing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Playing]:
     """The scenarios that are asked for, all begun."""
-    asked = [item.callspec.params["name"] for item in request.session.items if _plays(item)]  # type: ignore[attr-defined]
+    asked = [each.callspec.params["name"] for each in request.session.items if _plays(each)]  # type: ignore[attr-defined]
     places = asyncio.Semaphore(AT_ONCE)
     async with ground(tmp_path_factory.mktemp("official")) as there:
 
@@ -147,8 +149,8 @@ async def playing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         await asyncio.wait(tasks.values())
 
 
-def _plays(item: pytest.Item) -> bool:
-    return item.path == Path(__file__) and "name" in getattr(getattr(item, "callspec", None), "params", {})
+def _plays(test: pytest.Item) -> bool:
+    return test.path == Path(__file__) and "name" in getattr(getattr(test, "callspec", None), "params", {})
 
 
 async def test_no_scenario_of_the_reference_is_missing() -> None:
