@@ -51,7 +51,7 @@ async def furnish(app: Starlette, store: Store, admin: Caller, tenant: str) -> t
         session = (await invoker.ok("POST", "/v1/sessions", asked))["id"]
         file = (await invoker.post(f"/v1/sessions/{session}/files?filename=a.csv", content=b"1,2")).json()["id"]
         work = Work(id=f"work_{tenant}", environment_id=environment.id, kind=WorkKind.SESSION, subject=session)
-        await store.work.add(work)
+        work = await store.work.add(work)
         secret = (await polling.ok("GET", f"/v1/environments/{environment.id}/work/poll"))["secret"]
     token = json.loads(base64.urlsafe_b64decode(secret + "=="))["sessions_token"]
     pem = (await store.certificates.create(tunnel.id, "pem", "f" * 64, 0.0)).id

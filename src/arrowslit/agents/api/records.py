@@ -149,8 +149,8 @@ def _line(record: SaidRecord, seal: Seal) -> tuple[bytes, str]:
         line, line_hash = seal(
             record.kind, record.fields, seq=record.seq, prev=record.prev, signed=record.signed, ts=record.ts
         )
-    except (ValueError, TypeError, OverflowError) as error:
-        raise _invalid(record, "has a field that no record has, or a number beyond 64 bits") from error
+    except ValueError as error:
+        raise _invalid(record, "has a field of a name that is the chain's own") from error
     if len(line) > MOST_LINE:
         raise _invalid(record, f"has more than {MOST_LINE // 1024} KiB")
     return line, line_hash
