@@ -33,7 +33,7 @@ def test_line_ends_stay_where_they_are_wanted() -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_code_ends_the_program_as_its_row_says(code: str, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = {"usage": 2, "outcome_unknown": 3}.get(code, 1)
+    expected = {"usage": 2, "outcome_unknown": 3, "sandbox_unavailable": 125}.get(code, 1)
 
     assert speak.failed(Error(code, "it failed", hint="do this"), as_json=False) == expected
 

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from arrowslit.edge.oidc import token as tokens
-from arrowslit.edge.oidc.token import Refused, judge, read
+from arrowslit.edge.oidc.token import TokenRefused, judge, read
 from tests.edge.oidc.kit import NOW, claims, issuer, part, token
 
 HOUR = 3600
 
 
 def refused(said: dict[str, Any], **changed: Any) -> str:
-    with pytest.raises(Refused) as found:
+    with pytest.raises(TokenRefused) as found:
         judge(said, issuer(**changed), NOW)
     return str(found.value)
 

@@ -94,7 +94,7 @@ class Issuers:
             return None
         try:
             return _Known(source, source.keys, token.judge(read.claims, source.issuer, self._clock.now()))
-        except token.Refused as refused:
+        except token.TokenRefused as refused:
             self._say(source, refused)
             return None
 
@@ -106,7 +106,7 @@ class Issuers:
                 hint="try again in a minute; the relay's log says what is wrong with them",
             )
 
-    def _say(self, source: _Source, refused: token.Refused) -> None:
+    def _say(self, source: _Source, refused: token.TokenRefused) -> None:
         """Why a token was refused that is no forgery: something is set up wrong, here or there."""
         now = self._clock.monotonic()
         if now - source.said_at >= SAID:

@@ -49,7 +49,7 @@ class Claims:
     expires_at: float
 
 
-class Refused(Exception):
+class TokenRefused(Exception):
     """A token that is properly signed and not good here. Its text is for the log of whoever runs the relay."""
 
 
@@ -75,25 +75,25 @@ def read(text: str) -> Token | None:
 
 
 def judge(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Claims:
-    """What the claims of a token that `issuer` signed say. Raises Refused, with the reason, for one that is not for us,
-    not now, or does not say whom it stands for. A token for several audiences is refused: another of them could have
-    passed it on.
+    """What the claims of a token that `issuer` signed say. Raises TokenRefused, with the reason, for one that is not for
+    us, not now, or does not say whom it stands for. A token for several audiences is refused: another of them could
+    have passed it on.
     """
     if claims.get("aud") not in (issuer.audience, [issuer.audience]):
-        raise Refused("its audience is another")
+        raise TokenRefused("its audience is another")
     for name in _OF_ID_TOKENS:
         if name in claims:
-            raise Refused(f"it is an ID token (it has {name}); an access token is asked for")
+            raise TokenRefused(f"it is an ID token (it has {name}); an access token is asked for")
     expires_at = _times(claims, issuer, now)
     subject, tenant = claims.get("sub"), claims.get(issuer.tenant_claim)
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT:
-        raise Refused("it has no subject")
+        raise TokenRefused("it has no subject")
     if not isinstance(tenant, str):
-        raise Refused(f"its claim {issuer.tenant_claim!r} is no text, so it has no tenant")
+        raise TokenRefused(f"its claim {issuer.tenant_claim!r} is no text, so it has no tenant")
     try:
         tenant = check_tenant(tenant)
     except Error:
-        raise Refused(f"its claim {issuer.tenant_claim!r} is not a valid tenant") from None
+        raise TokenRefused(f"its claim {issuer.tenant_claim!r} is not a valid tenant") from None
     return Claims(_id(issuer.issuer, subject, tenant), tenant, _agents(claims, issuer), expires_at)
 
 
@@ -110,9 +110,9 @@ def _times(claims: Mapping[str, Any], issuer: Issuer, now: float) -> float:
         ends.append(_time(claims, "iat") + issuer.max_age)
     expires_at = min(ends) + issuer.leeway
     if now >= expires_at:
-        raise Refused("it has expired")
+        raise TokenRefused("it has expired")
     if any(now < begin - issuer.leeway for begin in begins):
-        raise Refused("it is from the future")
+        raise TokenRefused("it is from the future")
     return expires_at
 
 
@@ -125,7 +125,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
         or not 0 <= value < 1e11
         or not math.isfinite(value)
     ):
-        raise Refused(f"its claim {name!r} is no time")
+        raise TokenRefused(f"its claim {name!r} is no time")
     return float(value)
 
 
@@ -134,7 +134,7 @@ def _agents(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
         return issuer.agents or frozenset()
     listed = claims.get(issuer.agents_claim)
     if not isinstance(listed, list) or len(listed) > MAX_AGENTS or not all(isinstance(each, str) for each in listed):
-        raise Refused(f"its claim {issuer.agents_claim!r} is no list of agents")
+        raise TokenRefused(f"its claim {issuer.agents_claim!r} is no list of agents")
     return frozenset(listed)
 
 
