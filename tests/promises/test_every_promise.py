@@ -56,6 +56,8 @@ def test_every_code_is_named_in_a_test() -> None:
 
 def test_every_code_in_the_source_is_in_the_registry() -> None:
     for path, module in parsed(SOURCE):
+        if "inside" in path.parts:  # runs in a sandbox, by itself: what it refuses is text
+            continue
         for call in (node for node in ast.walk(module) if isinstance(node, ast.Call)):
             name = getattr(call.func, "id", getattr(call.func, "attr", None))
             if name in RAISED and call.args and isinstance(call.args[0], ast.Constant):

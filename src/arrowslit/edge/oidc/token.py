@@ -75,9 +75,9 @@ def read(text: str) -> Token | None:
 
 
 def judge(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Claims:
-    """What the claims of a token that `issuer` signed say. Raises TokenRefused, with the reason, for one that is not for
-    us, not now, or does not say whom it stands for. A token for several audiences is refused: another of them could
-    have passed it on.
+    """What the claims of a token that `issuer` signed say. A token for several audiences is refused: another of them
+    could have passed it on. Raises TokenRefused, with the reason, for one that is not for us, not now, or does not say
+    whom it stands for.
     """
     if claims.get("aud") not in (issuer.audience, [issuer.audience]):
         raise TokenRefused("its audience is another")
