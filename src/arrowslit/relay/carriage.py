@@ -99,7 +99,23 @@ class Carriage:
         self._reply: Reply | None = None
 
     async def run(self) -> Conclusion:
-        """Try until the ending is certain, or in doubt for good. After a CancelledError, ask for the `last_word`."""
+        """Try until the ending is certain, or in doubt for good. After a CancelledError, ask for the `last_word`.
+
+        A defect of ours ends the call like everything else: in doubt, unless nothing of it has left.
+        """
+        try:
+            return await self._try_each()
+        except Error:
+            raise
+        except Exception:
+            log.exception("the call %s could not be carried to its end", self._ticket.call_id)
+            if self._stream is None:
+                hint = "nothing was executed: it is safe to try again"
+                return Conclusion.failed(Error("not_started", "the relay failed before the call left it", hint=hint))
+            self._abandon(self._stream)
+            return Conclusion.failed(_unknown("the relay failed in the middle of the call"), self._reply)
+
+    async def _try_each(self) -> Conclusion:
         while True:
             try:
                 served = self._hub.pick(self._ticket.tunnel_id, self._connector(), self._tried)
