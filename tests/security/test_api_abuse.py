@@ -291,7 +291,7 @@ def test_no_field_of_any_method_falls_over_anything(
     here: World, everything: list[Way], acme: Things, value: object
 ) -> None:
     """What it means differs from field to field; that it is understood or refused does not."""
-    spare = acme.ids | {name: nobodys(ident) for name, ident in acme.ids.items() if name != "agent_id"}
+    spare = {**acme.ids} | {name: nobodys(ident) for name, ident in acme.ids.items() if name != "agent_id"}
     tried = 0
     for way in everything:
         if way.method == "POST":
