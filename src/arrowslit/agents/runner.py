@@ -54,7 +54,7 @@ class Runner:
         self._loop = loop
         self._clock = clock
         self._waiting = Waiting(AT_ONCE, EACH)
-        self._woken: set[str] = set()  # and not looked at yet
+        self._woken: dict[str, None] = {}  # and not looked at yet; a set would forget who came first
         self._bell = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._principals: dict[str, str] = {}  # whose sessions those are that wait or run
@@ -77,7 +77,7 @@ class Runner:
 
     def wake(self, session_id: str) -> None:
         """There may be something to do for that session."""
-        self._woken.add(session_id)
+        self._woken[session_id] = None
         self._bell.set()
 
     def interrupt(self, session_id: str) -> None:
@@ -134,7 +134,7 @@ class Runner:
 
     async def _queue_woken(self) -> None:
         for session_id in [each for each in self._woken if each not in self._running]:
-            self._woken.discard(session_id)
+            self._woken.pop(session_id, None)
             if self._waiting.knows(session_id) or self._clock.monotonic() < self._not_before.get(session_id, 0.0):
                 continue
             try:
@@ -190,7 +190,7 @@ class Runner:
 
     def _goes_on(self, session_id: str) -> bool:
         """Asked before each step, which sees all that happened until now: no need to be woken for that."""
-        self._woken.discard(session_id)
+        self._woken.pop(session_id, None)
         return not self._stopping
 
     @asynccontextmanager
