@@ -1,0 +1,49 @@
+"""Tool: what the worker calls when an agent uses one; and ToolError, how it says that it did not succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+Block = dict[str, Any]
+"""A content block of a result, as the API takes it: text, image or document."""
+
+NO_OUTPUT = "(no output)"  # a text block may not be empty
+
+
+class ToolError(Exception):
+    """The result is an error; the text is for the model."""
+
+
+class Tool(Protocol):
+    """One of the tools, in the sandbox of one session."""
+
+    @property
+    def name(self) -> str:
+        """As the model calls it."""
+        ...
+
+    @property
+    def input_schema(self) -> Mapping[str, object]:
+        """The JSON Schema of its input."""
+        ...
+
+    async def call(self, input: Mapping[str, object]) -> Sequence[Block]:
+        """Use it: one block or more. Raises ToolError, Error `sandbox_ended`. Cancelled, it stops what it began."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of its process inside, which may be gone already. A later call starts another."""
+        ...
+
+
+def text(said: str) -> list[Block]:
+    """A result of text, which the API can take: never empty, and each lone half of a surrogate pair replaced."""
+    return [{"type": "text", "text": well_formed(said) or NO_OUTPUT}]
+
+
+def well_formed(said: str) -> str:
+    """The same text as far as UTF-8 can say it."""
+    if said.isascii():
+        return said
+    return said.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
