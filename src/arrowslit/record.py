@@ -5,7 +5,7 @@ WorkerChains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,8 +59,11 @@ class CallRecord:
 class CallRecords(Protocol):
     """Where it can be looked up what became of a call."""
 
-    async def call(self, call_id: str) -> CallRecord | None:
-        """The call of that id, whosever it is; None if the ledger has none."""
+    async def call(self, call_id: str, visible: Callable[[CallRecord], bool]) -> CallRecord | None:
+        """The call of that id if it is `visible` to whoever asks; None if not, or if the ledger has none.
+
+        That there is one which is not visible shows in no way, the time that the search takes included.
+        """
         ...
 
 

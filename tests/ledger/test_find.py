@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,16 @@ def lay(folder: Path, *segments: bytes) -> Path:
     return folder
 
 
+def anybodys(_: CallRecord) -> bool:
+    """Whoever asks may see it."""
+    return True
+
+
+def nobodys(_: CallRecord) -> bool:
+    """Nobody may."""
+    return False
+
+
 def kinds(records: Any) -> list[object]:
     return [record["kind"] for record in records]
 
@@ -56,13 +66,13 @@ def kinds(records: Any) -> list[object]:
 def test_the_records_of_a_call_are_found_in_their_order_across_files(tmp_path: Path) -> None:
     folder = lay(tmp_path, line("asked", **WHO), line("asked", OTHER, **WHO), line("outcome", **ENDED))
 
-    assert kinds(find_call(folder, ID)) == ["asked", "outcome"]
-    assert kinds(find_call(folder, OTHER)) == ["asked"]
-    assert find_call(folder, "call_" + "c" * 24) == []
+    assert kinds(find_call(folder, ID, anybodys)) == ["asked", "outcome"]
+    assert kinds(find_call(folder, OTHER, anybodys)) == ["asked"]
+    assert find_call(folder, "call_" + "c" * 24, anybodys) == []
 
 
 def test_a_ledger_that_is_not_there_has_no_calls(tmp_path: Path) -> None:
-    assert find_call(tmp_path / "nowhere", ID) == []
+    assert find_call(tmp_path / "nowhere", ID, anybodys) == []
 
 
 def test_files_before_the_one_in_which_a_call_began_are_not_read(tmp_path: Path) -> None:
@@ -71,21 +81,21 @@ def test_files_before_the_one_in_which_a_call_began_are_not_read(tmp_path: Path)
     oldest.unlink()
     oldest.mkdir()  # who opened it would fail
 
-    assert kinds(find_call(folder, ID)) == ["asked", "outcome"]
+    assert kinds(find_call(folder, ID, anybodys)) == ["asked", "outcome"]
 
 
 def test_records_that_only_mention_the_id_are_not_the_calls(tmp_path: Path) -> None:
     mentions = line("model_request", None, results=[ID], inner={"call": ID})
     folder = lay(tmp_path, line("asked", **WHO) + mentions + line("asked", OTHER, **WHO | {"tool": ID}))
 
-    assert kinds(find_call(folder, ID)) == ["asked"]
+    assert kinds(find_call(folder, ID, anybodys)) == ["asked"]
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", line("outcome", **ENDED)[:-1], b"\xff\xfe", b"\n\n"])
 def test_a_line_that_is_not_whole_yet_is_passed_over(tmp_path: Path, torn: bytes) -> None:
     folder = lay(tmp_path, line("asked", **WHO) + torn)
 
-    assert kinds(find_call(folder, ID)) == ["asked"]
+    assert kinds(find_call(folder, ID, anybodys)) == ["asked"]
 
 
 @pytest.mark.parametrize("piece", [64, 100, 333, 1000])
@@ -98,7 +108,7 @@ def test_a_record_is_found_wherever_the_pieces_of_a_file_are_cut(
         lines = [*filler[:place], line("asked", **WHO), line("outcome", **ENDED), *filler[place:]]
         (tmp_path / segment_name(1)).write_bytes(b"x" * piece + b"\n" + b"".join(lines))
 
-        assert kinds(find_call(tmp_path, ID)) == ["asked", "outcome"]
+        assert kinds(find_call(tmp_path, ID, anybodys)) == ["asked", "outcome"]
 
 
 def test_a_line_without_end_takes_no_memory_and_hides_nothing_after_it(
@@ -107,7 +117,7 @@ def test_a_line_without_end_takes_no_memory_and_hides_nothing_after_it(
     monkeypatch.setattr(find, "PIECE", 1000)
     folder = lay(tmp_path, b"x" * 10_000 + b"\n" + line("asked", **WHO))
 
-    assert kinds(find_call(folder, ID)) == ["asked"]
+    assert kinds(find_call(folder, ID, anybodys)) == ["asked"]
 
 
 # ---------------------------------------------------------------- what they say
@@ -166,11 +176,11 @@ def test_records_without_a_beginning_are_no_call() -> None:
 async def test_the_front_answers_with_the_call(tmp_path: Path) -> None:
     finder = CallFinder(lay(tmp_path, line("asked", **WHO) + line("outcome", **ENDED)))
 
-    call = await finder.call(ID)
+    call = await finder.call(ID, anybodys)
 
     assert isinstance(call, CallRecord)
     assert call.outcome == "result"
-    assert await finder.call(OTHER) is None
+    assert await finder.call(OTHER, anybodys) is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "call_", "call_" + "A" * 24, ID + '"', ID + "\n", "../../etc/passwd"])
@@ -179,4 +189,26 @@ async def test_what_no_id_can_be_is_not_searched_for(
 ) -> None:
     monkeypatch.setattr(find, "find_call", None)
 
-    assert await CallFinder(tmp_path).call(text) is None
+    assert await CallFinder(tmp_path).call(text, anybodys) is None
+
+
+async def test_a_call_of_others_is_searched_for_like_one_that_there_never_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = line("asked", **WHO) + line("outcome", **ENDED)
+    finder = CallFinder(lay(tmp_path, line("asked", OTHER, **WHO), line("outcome", OTHER, **ENDED), newest))
+    looked_at: list[str] = []
+    lines = find._lines
+
+    def watched(segment: Path, needle: bytes) -> Iterator[bytes]:
+        looked_at.append(segment.name)
+        return lines(segment, needle)
+
+    monkeypatch.setattr(find, "_lines", watched)
+    searches = []
+    for ident, visible in ((ID, anybodys), (ID, nobodys), ("call_" + "c" * 24, anybodys)):
+        looked_at.clear()
+        found = await finder.call(ident, visible)
+        searches.append((found is not None, len(looked_at)))
+
+    assert searches == [(True, 1), (False, 3), (False, 3)]

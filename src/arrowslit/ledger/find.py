@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ _CALL_ID = re.compile(r"call_[0-9a-f]{24}")  # as ids.new_id makes it
 _SEGMENT = "[0-9]" * 20 + ".jsonl"
 _BEGINNINGS = ("asked", "denied")
 
+Visible = Callable[[CallRecord], bool]
+"""Whether a call is one that whoever asks may see."""
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -31,26 +34,30 @@ class CallFinder:
         self._folder = folder
         self._one = asyncio.Lock()
 
-    async def call(self, call_id: str) -> CallRecord | None:
+    async def call(self, call_id: str, visible: Visible) -> CallRecord | None:
         """As the port says. What no id can be is not searched for."""
         if not _CALL_ID.fullmatch(call_id):
             return None
         async with self._one:
-            return fold(await asyncio.to_thread(find_call, self._folder, call_id))
+            call = fold(await asyncio.to_thread(find_call, self._folder, call_id, visible))
+        return call if call is not None and visible(call) else None
 
 
-def find_call(folder: Path, call_id: str) -> Sequence[dict[str, Any]]:
+def find_call(folder: Path, call_id: str, visible: Visible) -> Sequence[dict[str, Any]]:
     """The records of that call, in their order; none if there are none, or no ledger.
 
     May be called while a relay writes: a line that is not whole yet is passed over. What stands before the record that
-    began the call is not looked at.
+    began the call is not looked at, unless the call is not `visible`: one that there never was is looked for
+    everywhere, and whoever asks may have a watch.
     """
     found: list[dict[str, Any]] = []
     needle = b'"call":"%b"' % call_id.encode()  # a record's line is canonical JSON: see chain.py
     for segment in sorted(folder.glob(_SEGMENT), reverse=True):
         found = [*_records(segment, needle, call_id), *found]
         if any(record["kind"] in _BEGINNINGS for record in found):
-            break
+            call = fold(found)
+            if call is not None and visible(call):
+                break
     return found
 
 

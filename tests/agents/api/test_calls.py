@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import httpx2
@@ -40,8 +40,8 @@ class Ledger:
             asked_at="2026-11-22T10:00:00.000Z",
         )
 
-    async def call(self, call_id: str) -> CallRecord | None:
-        return self.record if call_id == ID else None
+    async def call(self, call_id: str, visible: Callable[[CallRecord], bool]) -> CallRecord | None:
+        return self.record if call_id == ID and visible(self.record) else None
 
 
 class OneWorker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pytest
@@ -75,8 +75,9 @@ async def place(app: Starlette, store: Store, admin: Caller, monkeypatch: pytest
     own, keys = await furnish(app, store, admin, "globex")
     _, keys["administrator of another tenant"] = await store.keys.create(scopes={Scope.ADMIN}, tenant=Tenant("globex"))
 
-    async def find(_: CallFinder, call_id: str) -> CallRecord | None:
-        return call_of(theirs["agent_id"]) if call_id == CALL else None
+    async def find(_: CallFinder, call_id: str, visible: Callable[[CallRecord], bool]) -> CallRecord | None:
+        call = call_of(theirs["agent_id"])
+        return call if call_id == CALL and visible(call) else None
 
     monkeypatch.setattr(CallFinder, "call", find)
     yield Place(theirs, own, keys)

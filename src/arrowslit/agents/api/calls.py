@@ -27,8 +27,9 @@ class CallsApi:
 
     async def retrieve(self, request: Request) -> Mapping[str, object]:
         """The call and its outcome. One of another tenant is answered like one that there never was."""
-        record = await self.records.call(request.path_params["call_id"])
-        if record is None or not _belongs(record, principal(request)):
+        who = principal(request)
+        record = await self.records.call(request.path_params["call_id"], lambda call: _belongs(call, who))
+        if record is None:
             raise Error(
                 "call_not_found",
                 "there is no such call",
