@@ -32,20 +32,25 @@ def test_what_was_sealed_is_found_in_one_line(given_fields: dict[str, object]) -
 
 
 def test_a_line_is_canonical_json_that_anyone_can_make() -> None:
-    line, _ = seal("asked", {"tool": "größe", "call": "call_1", "b": {"z": 1, "a": [True, None]}}, seq=1, prev=GENESIS)
+    line, _ = seal(
+        "asked", {"tool": "größe☃", "call": "call_1", "b": {"z": 1, "\U0001f512": [True]}}, seq=1, prev=GENESIS
+    )
 
-    again = json.dumps(json.loads(line), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    again = json.dumps(json.loads(line), sort_keys=True, separators=(",", ":"))
     assert line == again.encode()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["two\nlines", "carriage\rreturn", "\x1b[2J\x1b[31mred", "line\u2028separator", "next\u0085line", "\0", 'quo"te\\'],
+    [
+        *("two\nlines", "carriage\rreturn", "line\u2028separator", "next\u0085line", "\0", 'quo"te\\'),
+        *("\x1b[2J\x1b[31mred", "\x9b2Jcleared", "\x7f\x08rubbed out", "right\u202eleft", "un\u200bseen\U000e0041"),
+    ],
 )
-def test_control_characters_never_make_a_second_line(text: str) -> None:
+def test_what_steers_a_terminal_is_escaped_in_a_line(text: str) -> None:
     line, _ = seal("asked", {"tool": text}, seq=1, prev=GENESIS)
 
-    assert not {0x0A, 0x0D, 0x1B, 0x00} & set(line)
+    assert set(line) <= set(range(0x20, 0x7F))
     assert json.loads(line)["tool"] == text
 
 

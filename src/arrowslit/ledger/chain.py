@@ -1,13 +1,15 @@
 """One record of the chain, without I/O: seal it into a line, read a line back, and say what is wrong with it.
 
-A record is one line of canonical JSON (sorted keys, no spaces, UTF-8). Its hash is the SHA-256 of the line without its
-newline, and the next record carries it as `prev`: who changes a line breaks the link after it. JSON escapes every
-control character below U+0020, so a record is one line whatever its strings hold.
+A record is one line of canonical JSON: sorted keys, no spaces, and everything but printable ASCII escaped, as Python's
+own `json.dumps` does it (and U+007F). Its hash is the SHA-256 of the line without its newline, and the next record
+carries it as `prev`: who changes a line breaks the link after it. So a record is one line whatever its strings hold,
+and steers no terminal that it is shown on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -56,7 +58,8 @@ class Fault:
     reason: str
 
 
-_encode = msgspec.json.Encoder(order="sorted").encode
+_encode = msgspec.json.Encoder(order="sorted").encode  # which escapes what is below U+0020
+_UNPLAIN = re.compile(r"[^\x00-\x7e]+")
 _decode = msgspec.json.Decoder(Record).decode
 
 
@@ -70,8 +73,20 @@ def seal(
     record = {**fields, "kind": kind, "prev": prev, "seq": seq, "signed": signed, "ts": ts}
     if len(record) != len(fields) + len(RESERVED):
         raise ValueError(f"a field has a name of the ledger's own: {sorted(RESERVED.intersection(fields))}")
-    line = _encode(record)
+    line = _plain(_encode(record))
     return line, hash_of(line)
+
+
+def _plain(line: bytes) -> bytes:
+    """JSON of the same value in printable ASCII."""
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return _UNPLAIN.sub(_escaped, line.decode()).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be").hex()  # RFC 8259, 7: what is beyond U+FFFF as two
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def hash_of(line: bytes) -> str:
