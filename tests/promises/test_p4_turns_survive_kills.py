@@ -66,7 +66,7 @@ def scene(folder: Path, on_unknown: str, count: int) -> Iterator[Scene]:
     with ExitStack() as stack:
         target = stack.enter_context(plain.over_http(log=folder / "heard"))
         relay = stack.enter_context(Relay(folder, "--model", f"scripted:{folder / 'script.json'}"))
-        tunnel = relay.tunnel("plain")
+        tunnel = relay.tunnel("plain", key_binding="none")
         connectors = [
             Connector(relay, tunnel, target, folder=folder / f"connector-{number}") for number in range(CONNECTORS)
         ]
@@ -210,7 +210,10 @@ def check(scene: Scene, played: Sequence[tuple[Session, list[Event]]]) -> list[T
                 assert result["call_id"] in flew
     unknown = sum(len(turn.unknown) for turn in every)
     made = sum(executed.values())
-    print(f"{len(scene.flights)} kills with {len(flew)} calls in flight: {unknown} unknown, {made} made")
+    hits = sum(bool(flight) for flight in scene.flights)
+    print(
+        f"{len(scene.flights)} kills, {hits} of them with {len(flew)} calls in flight: {unknown} unknown, {made} made"
+    )
     assert unknown <= len(flew)
     return every
 
