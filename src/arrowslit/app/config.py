@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +18,8 @@ from arrowslit.errors import Error
 
 if TYPE_CHECKING:
     from arrowslit.edge.oidc.issuer import Issuer
+    from arrowslit.policy.egress import Rule
+    from arrowslit.sandbox.isolation.isolation import Degradable
 
 DEFAULT_LISTEN = "127.0.0.1:8420"
 TUNNEL_DOMAIN = "tunnel.localhost"
@@ -138,6 +140,54 @@ class ConnectConfig:
             raise Error("usage", "--allow and --ceiling exclude each other", hint="write the tools into the file")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsolationConfig:
+    """What stands around the code of a session. `uids` are users that nobody else has, needed by root."""
+
+    kind: Literal["bubblewrap", "none"] = "bubblewrap"
+    uids: range | None = None
+    allow_degraded: tuple[Degradable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxConfig:
+    """What `arrowslit sandbox` was told. `idle` is how many seconds it stays with a session that has nothing to do."""
+
+    environment: str
+    key: str | None = field(repr=False)
+    relay: RelayAddress
+    state: Path
+    capacity: int
+    isolation: IsolationConfig
+    rules: tuple[Rule, ...] = ()
+    idle: float = 60.0
+    health: Listen | None = None
+    proxy: str | None = None
+
+    def check(self) -> None:
+        """Raises Error for what would be unsafe, or cannot work."""
+        if self.key is None:
+            raise Error(
+                "usage",
+                "there is no environment key",
+                hint="set ARROWSLIT_ENVIRONMENT_KEY to what `arrowslit environment key ENV` prints",
+            )
+        if self.relay.scheme == "http" and not self.relay.is_loopback:
+            raise Error(
+                "insecure_relay",
+                f"refusing to send a key to {self.relay.origin} without TLS",
+                hint="set ARROWSLIT_RELAY to an https:// address",
+            )
+        if self.health is not None and not self.health.is_loopback:
+            raise Error("insecure_listen", "--health listens on loopback only", hint="use --health 127.0.0.1:9090")
+        if self.rules and self.isolation.kind == "none":
+            raise Error(
+                "usage",
+                "without isolation no host can be kept from the code: --allow-host would promise what nobody keeps",
+                hint="leave --allow-host and --allow-private-host away, or use isolation",
+            )
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine and nothing else, without asking anybody."""
     if host == "localhost":
@@ -155,6 +205,24 @@ def parse_listen(text: str) -> Listen:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise Error("usage", f"{text!r} is not HOST:PORT", hint=f"for example {DEFAULT_LISTEN}")
     return Listen(host, int(port))
+
+
+def parse_uids(text: str) -> range:
+    """`FIRST-LAST`, both included and neither root. Raises Error `usage`."""
+    first, dash, last = text.partition("-")
+    if not dash or not first.isdecimal() or not last.isdecimal() or not 0 < int(first) <= int(last) < 2**32 - 1:
+        raise Error("usage", f"{text!r} is not FIRST-LAST", hint="for example --uid-range 2000000000-2000000099")
+    return range(int(first), int(last) + 1)
+
+
+def parse_degraded(texts: Iterable[str]) -> tuple[Degradable, ...]:
+    """Names of limits, several in one text with commas between them. Raises Error `usage`."""
+    from arrowslit.sandbox.isolation.isolation import DEGRADABLE  # the other commands have no use for it
+
+    named = {name.strip() for text in texts for name in text.split(",")}
+    if unknown := sorted(named - set(DEGRADABLE)):
+        raise Error("usage", f"{unknown[0]!r} is no limit", hint=f"the limits are {', '.join(DEGRADABLE)}")
+    return tuple(name for name in DEGRADABLE if name in named)
 
 
 def parse_relay(text: str) -> RelayAddress:
@@ -233,6 +301,12 @@ def _local_relay(state: Path) -> RelayAddress:
 def tunnel_token() -> str | None:
     """`ARROWSLIT_TUNNEL_TOKEN`, or `CLAUDE_TUNNEL_TOKEN`."""
     return os.environ.get("ARROWSLIT_TUNNEL_TOKEN") or os.environ.get("CLAUDE_TUNNEL_TOKEN") or None
+
+
+def environment_key() -> str | None:
+    """`ARROWSLIT_ENVIRONMENT_KEY`, or `ANTHROPIC_ENVIRONMENT_KEY`."""
+    named = os.environ.get("ARROWSLIT_ENVIRONMENT_KEY") or os.environ.get("ANTHROPIC_ENVIRONMENT_KEY") or ""
+    return named.strip() or None
 
 
 def api_key(state: Path, relay: RelayAddress) -> str | None:

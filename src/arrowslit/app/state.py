@@ -29,7 +29,7 @@ def folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, what: str = "connector") -> Iterator[None]:
     """Hold the folder for one process, until the block ends or the process does. Raises Error `state_unusable`."""
     try:
         held = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -40,7 +40,7 @@ def lock(path: Path) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             hint = "stop that one first, or give this one a folder of its own with --state DIR, as each replica has"
-            raise Error("state_unusable", f"another connector runs with the state in {path}", hint=hint) from error
+            raise Error("state_unusable", f"another {what} runs with the state in {path}", hint=hint) from error
         yield
     finally:
         os.close(held)

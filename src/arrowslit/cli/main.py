@@ -25,6 +25,7 @@ COMMANDS = {  # in the order of the help; each is `command` in the module arrows
     "demo": "demo:command",
     "serve": "serve:command",
     "connect": "connect:command",
+    "sandbox": "sandbox:command",
     "tunnel": "tunnel:command",
     "agent": "agent:command",
     "environment": "environment:command",

@@ -1,0 +1,108 @@
+"""The life of `arrowslit sandbox run`, one command in a fresh sandbox; and of `arrowslit sandbox doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from arrowslit.app.build.surroundings import open_surroundings
+from arrowslit.app.config import IsolationConfig
+from arrowslit.errors import Error
+from arrowslit.policy.egress import Rule
+from arrowslit.sandbox.egress.attempt import Attempt
+from arrowslit.sandbox.egress.variables import environment_for_sandbox
+from arrowslit.sandbox.isolation.isolation import Command, Ended, Output, Report, Sandbox, Why
+from arrowslit.sandbox.place import PROXY, PROXY_PORT, Surroundings, serve_egress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """What `arrowslit sandbox run` was told. `files` are put into the workspace under their names."""
+
+    argv: tuple[str, ...]
+    isolation: IsolationConfig
+    rules: tuple[Rule, ...] = ()
+    files: tuple[Path, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(slots=True)
+class Ran:
+    """How a command ended, and what it tried to reach."""
+
+    report: Report
+    ended: Ended
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+async def run(config: RunConfig, show: Callable[[Output], None]) -> Ran:
+    """Run one command in a fresh sandbox; `show` gets its output as it comes.
+
+    Raises Error `sandbox_unavailable`, `sandbox_ended`; `usage` for a file that cannot be put there.
+    """
+    attempts: list[Attempt] = []
+
+    async def keep(attempt: Attempt) -> None:
+        attempts.append(attempt)
+
+    async with (
+        open_surroundings(config.isolation, config.rules) as around,
+        _sandbox(around) as sandbox,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for path in config.files:
+            await _put(sandbox, path)
+        variables: Mapping[str, str] = {}
+        way_out = None
+        if sandbox.listener is not None:
+            variables = environment_for_sandbox(PROXY, config.rules)
+            way_out = tasks.create_task(serve_egress(sandbox, around, keep))
+        command = Command(argv=config.argv, env=variables, timeout=config.timeout, max_output=None)
+        ended = await _follow(sandbox, command, show)
+        if way_out is not None:
+            way_out.cancel()
+    return Ran(around.isolation.report, ended, attempts)
+
+
+@asynccontextmanager
+async def _sandbox(around: Surroundings) -> AsyncIterator[Sandbox]:
+    sandbox = await around.isolation.open("run", listen=PROXY_PORT if around.egress else None)
+    try:
+        yield sandbox
+    finally:
+        await sandbox.close()
+
+
+async def _follow(sandbox: Sandbox, command: Command, show: Callable[[Output], None]) -> Ended:
+    process = await sandbox.start(command)
+    try:
+        while (output := await process.read()) is not None:
+            show(output)
+        return await process.wait()
+    finally:
+        process.kill()
+
+
+async def _put(sandbox: Sandbox, path: Path) -> None:
+    """Write a file of this machine into the workspace, under its name. It keeps its permission to be executed."""
+    try:
+        content, mode = await asyncio.to_thread(path.read_bytes), path.stat().st_mode & 0o111
+    except OSError as error:
+        raise Error("usage", f"{path} cannot be read: {error.strerror}", hint="--file takes a file") from error
+    script = f'cat > "./$1" && chmod {0o755 if mode else 0o644:o} "./$1"'
+    ended = await _follow(sandbox, Command(argv=("/bin/sh", "-c", script, "sh", path.name), stdin=content), _nothing)
+    if ended.why is not Why.EXIT or ended.status:
+        raise Error("usage", f"{path} does not fit into the workspace", hint="a file may have 256 MiB")
+
+
+def _nothing(_: Output) -> None:
+    """What is said when all goes well."""
+
+
+async def doctor(config: IsolationConfig) -> Report:
+    """What the isolation keeps, proved in a probe. Raises Error `sandbox_unavailable` with what is missing."""
+    async with open_surroundings(config) as around:
+        return around.isolation.report

@@ -1,0 +1,266 @@
+"""The official SDK's worker for one item, with our tools; and its client for the queue. The SDK takes two seconds to
+import: this module is imported late.
+
+Nothing that the platform sends is written on this machine: the session is shown to the SDK without skills and
+resources, which it would download, and memory stores are off.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import cached_property
+from typing import Any
+
+import anyio
+from anthropic import APIError, APIStatusError, AsyncAnthropic, DefaultAsyncHttpxClient
+from anthropic.lib.environments import EnvironmentWorker
+from anthropic.lib.tools import BetaAsyncBuiltinFunctionTool, ToolError
+from anthropic.resources.beta import AsyncBeta
+from anthropic.resources.beta.sessions import AsyncSessions
+from anthropic.types.beta import BetaManagedAgentsSession
+
+from arrowslit.errors import CODES, Error
+from arrowslit.sandbox.journal import JSON, Send
+from arrowslit.sandbox.place import NAMES, Place
+from arrowslit.sandbox.work import Item
+
+log = logging.getLogger(__name__)
+
+BLOCK = 999  # milliseconds that a poll may wait for work: the most that is officially taken
+NOWHERE = os.devnull  # a folder that nothing can be put into
+PASSING = frozenset({408, 409, 429})  # of the statuses below 500 those after which the SDK tries again, and so do we
+
+OpenPlace = Callable[[Item, Send], AbstractAsyncContextManager[Place]]
+"""A place for the session of an item, whose records go by `Send`."""
+
+
+class Client(AsyncAnthropic):
+    """`anthropic.AsyncAnthropic`, for which no session has anything to download."""
+
+    @cached_property
+    def beta(self) -> _Beta:
+        """Environments and sessions."""
+        return _Beta(self)
+
+
+class _Beta(AsyncBeta):
+    @cached_property
+    def sessions(self) -> _Sessions:
+        return _Sessions(self._client)
+
+
+class _Sessions(AsyncSessions):
+    async def retrieve(self, session_id: str, **options: Any) -> BetaManagedAgentsSession:
+        """As officially, without skills and resources."""
+        session = await super().retrieve(session_id, **options)
+        session.agent.skills, session.resources = [], []
+        return session
+
+
+@asynccontextmanager
+async def open_client(origin: str, key: str, *, verify: Any, proxy: str | None) -> AsyncIterator[Client]:
+    """A client of the server at `origin` with an environment key; `verify` is what TLS trusts."""
+    http = DefaultAsyncHttpxClient(verify=verify, proxy=proxy, trust_env=False, follow_redirects=False)
+    async with Client(base_url=origin, auth_token=key, http_client=http, open_telemetry=False) as client:
+        yield client
+
+
+class OfficialQueue:
+    """Fulfils Queue."""
+
+    def __init__(self, client: Client, environment_id: str, worker_id: str) -> None:
+        self._work = client.beta.environments.work
+        self._environment_id = environment_id
+        self._worker_id = worker_id
+
+    async def poll(self) -> Item | None:
+        """See Queue."""
+        with _said():
+            found: Any = await self._work.poll(
+                self._environment_id, block_ms=BLOCK, anthropic_worker_id=self._worker_id
+            )
+            if found is None:
+                return None
+            return Item(found.id, self._environment_id, found.data.type, found.data.id, getattr(found, "secret", None))
+
+    async def ack(self, item: Item) -> None:
+        """See Queue."""
+        with _said():
+            await self._work.ack(item.id, environment_id=item.environment_id)
+
+    async def stop(self, item: Item) -> None:
+        """See Queue."""
+        with _said():
+            await self._work.stop(item.id, environment_id=item.environment_id, force=True)
+
+
+class OfficialSessions:
+    """Fulfils Sessions with `handle_item`. `idle` is seconds to stay once a turn has ended."""
+
+    def __init__(self, client: Client, key: str, open_place: OpenPlace, idle: float) -> None:
+        self._client = client
+        self._key = key
+        self._open_place = open_place
+        self._idle = idle
+        self._scopes: dict[Place, anyio.CancelScope] = {}
+        self._leaving = False
+
+    async def serve(self, item: Item) -> None:
+        """See Sessions."""
+        token = sessions_token(item.secret)
+        try:
+            async with self._open_place(item, self._sender(item, token or self._key)) as place:
+                await self._handle_within(item, token, place)
+        except Exception as error:
+            log.error("%s was given up: %s", item.subject, _first(error))
+
+    def leave(self) -> None:
+        """See Sessions."""
+        self._leaving = True
+        for scope in self._scopes.values():
+            scope.cancel()
+
+    async def end(self) -> None:
+        """See Sessions."""
+        for place in list(self._scopes):
+            await place.close()
+
+    async def _handle_within(self, item: Item, token: str | None, place: Place) -> None:
+        """Until `leave`: by a scope, from which the SDK shields a call that runs. A task's own cancel would break it
+        off.
+        """
+        with anyio.CancelScope() as scope:
+            if self._leaving:
+                scope.cancel()
+            self._scopes[place] = scope
+            try:
+                await self._handle(item, token, place)
+            finally:
+                del self._scopes[place]
+
+    async def _handle(self, item: Item, token: str | None, place: Place) -> None:
+        worker = EnvironmentWorker(
+            self._client,
+            environment_id=item.environment_id,
+            environment_key=self._key,
+            tools=[_Tool(name, place) for name in NAMES],
+            workdir=NOWHERE,
+            max_idle=self._idle,
+            memory_sync_interval=None,
+        )
+        await worker.handle_item(
+            work_id=item.id,
+            environment_id=item.environment_id,
+            session_id=item.subject,
+            # Without one the SDK would look for one in this process's environment.
+            work_secret=item.secret if token else packed(self._key),
+        )
+
+    def _sender(self, item: Item, token: str) -> Send:
+        """Sends records of this delivery with its own token."""
+        scoped = self._client.copy(auth_token=token, base_url=self._client.base_url, max_retries=0)
+
+        async def send(records: Sequence[JSON]) -> None:
+            try:
+                with _said():
+                    await scoped.post(f"/v1/work/{item.id}/records", cast_to=object, body={"records": list(records)})
+            except Error as error:
+                if error.code in ("not_found", "method_not_supported"):
+                    raise Error("not_supported", error.message) from error
+                raise
+
+        return send
+
+
+class _Tool(BetaAsyncBuiltinFunctionTool):
+    """One of our tools as the SDK calls it."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        self._name = name
+        self._place = place
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def to_dict(self) -> Any:
+        return {"type": "custom", "name": self._name, "input_schema": {"type": "object"}}
+
+    async def call(self, input: object) -> Any:
+        answer = await self._place.call(self._name, input if isinstance(input, Mapping) else {})
+        if answer.is_error:
+            raise ToolError(answer.blocks)  # type: ignore[arg-type]  # the blocks that the API takes
+        return answer.blocks
+
+    async def close(self) -> None:
+        """Called by the SDK before it stops the item: by then nothing of the session is left here."""
+        await self._place.close()
+
+
+def sessions_token(secret: str | None) -> str | None:
+    """The token in an item's secret: base64url of JSON, with or without padding. None if there is none."""
+    try:
+        found = json.loads(base64.urlsafe_b64decode((secret or "") + "=" * (-len(secret or "") % 4)))
+        token = found["sessions_token"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return token if isinstance(token, str) and token else None
+
+
+def packed(token: str) -> str:
+    """A secret that holds this token."""
+    return base64.urlsafe_b64encode(json.dumps({"sessions_token": token}).encode()).decode()
+
+
+# ---------------------------------------------------------------- what the server says
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Raises Error for what the SDK raises."""
+    try:
+        yield
+    except APIStatusError as error:
+        raise _refusal(error) from error
+    except APIError as error:
+        why = _first(error.__cause__ or error)
+        raise Error("relay_unreachable", f"no answer from {error.request.url.host}: {why}") from error
+    except (AttributeError, ValueError, TypeError) as error:
+        raise Error("relay_unreachable", "the server answered with something else than was asked for") from error
+
+
+def _refusal(error: APIStatusError) -> Error:
+    """An answer that is a refusal, with the relay's code for it: retryable exactly where the SDK would try again."""
+    status = error.status_code
+    code, message, hint = _told(error)
+    said = f"the server answers {status}: {message}"
+    if status >= 500 or status in PASSING:
+        return Error("relay_unreachable", said)
+    if code is None or code not in CODES or CODES[code].retryable:
+        code = _USUAL.get(status, "validation_error")
+    return Error(code, said, hint=hint)
+
+
+_USUAL = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_supported"}
+"""Codes for the answers of a server that has none of ours."""
+
+
+def _told(error: APIStatusError) -> tuple[str | None, str, str | None]:
+    """The code, the message and the hint of an error in the official envelope, as far as they are there."""
+    said: Any = error.body
+    try:
+        message = str(said["error"]["message"])
+        details = said["error"].get("details") or {}
+        return details.get("error_code"), message, details.get("hint")
+    except (TypeError, KeyError, AttributeError):
+        return None, "without saying why", None
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first of those in a group."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

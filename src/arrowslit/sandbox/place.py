@@ -1,0 +1,185 @@
+"""Place: where one session's tools work: a sandbox with its way out, opened for the first call and anew if it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from arrowslit.clock import Clock
+from arrowslit.errors import Error
+from arrowslit.policy.egress import Rule
+from arrowslit.sandbox.egress.attempt import Record, Resolve
+from arrowslit.sandbox.egress.proxy import Proxy
+from arrowslit.sandbox.egress.variables import environment_for_sandbox
+from arrowslit.sandbox.isolation.isolation import Isolation, Sandbox
+from arrowslit.sandbox.journal import Courier, Execution, Journal
+from arrowslit.sandbox.tools.tool import Block, Tool, ToolError, text
+
+log = logging.getLogger(__name__)
+
+PROXY_PORT = 3128  # inside, where nothing else listens
+PROXY = f"http://127.0.0.1:{PROXY_PORT}"
+STOPPED = "the sandbox was closed before this ended: whether it was done is unknown"
+NAMES = ("bash", "read", "write", "edit", "glob", "grep")
+
+MakeTools = Callable[[Sandbox, Mapping[str, str]], Sequence[Tool]]
+"""The tools in a sandbox; the mapping is added to the environment of commands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all places of a worker share. `egress`: whether sandboxes have a way out, which `rules` open or not."""
+
+    isolation: Isolation
+    rules: tuple[Rule, ...]
+    egress: bool
+    resolve: Resolve
+    make_tools: MakeTools
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call says."""
+
+    blocks: Sequence[Block]
+    is_error: bool
+
+
+class Place:
+    """Made by `open_place`."""
+
+    def __init__(self, session: str, around: Surroundings, journal: Journal, tasks: asyncio.TaskGroup) -> None:
+        self._session = session
+        self._around = around
+        self._journal = journal
+        self._tasks = tasks
+        self._sandbox: Sandbox | None = None
+        self._tools: Mapping[str, Tool] = {}
+        self._way_out: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._over = False
+
+    async def call(self, name: str, input: Mapping[str, object]) -> Answer:
+        """Use a tool. One call, one record: what cannot be recorded is not answered."""
+        began = self._around.clock.monotonic()
+        ended = "cancelled"
+        blocks: Sequence[Block] = ()
+        try:
+            blocks, ended = await self._call(name, input)
+        finally:
+            # A task of its own: whoever is cancelled may not wait any more, and it happened all the same.
+            execution = Execution(
+                tool=name,
+                input=input,
+                output=blocks,
+                ended=ended,
+                status=0 if ended == "ok" else None,
+                seconds=self._around.clock.monotonic() - began,
+            )
+            recorded = self._tasks.create_task(self._record(execution))
+        if not await recorded:
+            return Answer(text(f"{name}: it was done, but could not be recorded; what it said is withheld"), True)
+        return Answer(blocks, ended != "ok")
+
+    async def close(self) -> None:
+        """End the sandbox and all that runs in it. No other is opened."""
+        self._over = True
+        await self._let_go()
+
+    # ------------------------------------------------------------ inside
+
+    async def _call(self, name: str, input: Mapping[str, object]) -> tuple[Sequence[Block], str]:
+        """What a tool says, and how it ended."""
+        try:
+            tool = await self._tool(name)
+            return await tool.call(input), "ok"
+        except (ToolError, Error) as error:
+            if self._over:
+                return text(f"{name}: {STOPPED}"), "stopped"
+            if isinstance(error, ToolError):
+                return text(str(error)), "error"
+            log.warning("%s in %s: %s", name, self._session, error.message)
+            if error.code == "sandbox_ended":
+                await self._let_go()
+            return text(f"{name}: {error.message}"), error.code
+
+    async def _record(self, execution: Execution) -> bool:
+        try:
+            await self._journal.execution(execution)
+        except Error as error:
+            log.error("an execution in %s cannot be recorded: %s", self._session, error.message)
+            return False
+        return True
+
+    async def _tool(self, name: str) -> Tool:
+        """The tool, in a sandbox that lives. Raises Error `sandbox_unavailable`, `sandbox_ended`."""
+        async with self._turn:
+            if self._sandbox is not None and not self._sandbox.alive:
+                await self._let_go()
+            if self._over:
+                raise Error("sandbox_ended", "the worker is leaving this session")
+            if self._sandbox is None:
+                await self._open()
+            return self._tools[name]
+
+    async def _open(self) -> None:
+        around = self._around
+        port = PROXY_PORT if around.egress else None
+        self._sandbox = sandbox = await around.isolation.open(self._session, listen=port)
+        variables: Mapping[str, str] = {}
+        if sandbox.listener is not None:
+            variables = environment_for_sandbox(PROXY, around.rules)
+            self._way_out = self._tasks.create_task(self._serve(sandbox))
+        self._tools = {tool.name: tool for tool in around.make_tools(sandbox, variables)}
+        if self._over:  # closed meanwhile
+            await self._let_go()
+            raise Error("sandbox_ended", "the worker is leaving this session")
+
+    async def _serve(self, sandbox: Sandbox) -> None:
+        """Let out what the rules allow. If that cannot be recorded the sandbox ends, for nothing gets out unseen."""
+        try:
+            await serve_egress(sandbox, self._around, self._journal.egress)
+        except (Error, OSError, ExceptionGroup) as error:
+            log.error("the way out of %s is shut: %s", self._session, error)
+            await sandbox.close()
+
+    async def _let_go(self) -> None:
+        """End the sandbox, if there is one."""
+        sandbox, tools, way_out = self._sandbox, self._tools, self._way_out
+        self._sandbox, self._tools, self._way_out = None, {}, None
+        if way_out is not None:
+            way_out.cancel()
+            await asyncio.wait({way_out})  # its last attempts are recorded
+        if sandbox is None:
+            return
+        for tool in tools.values():
+            await tool.close()
+        await sandbox.close()
+
+
+async def serve_egress(sandbox: Sandbox, around: Surroundings, record: Record) -> None:
+    """Serve the listener of a sandbox until cancelled. Raises what `Proxy.serve` raises."""
+    assert sandbox.listener is not None, "it was opened with one"
+    proxy = Proxy(around.rules, resolve=around.resolve, record=record, clock=around.clock)
+    await proxy.serve(sandbox.listener)
+
+
+@asynccontextmanager
+async def open_place(session: str, around: Surroundings, journal: Journal, courier: Courier) -> AsyncIterator[Place]:
+    """A place for one session. When the block ends nothing of it is left, and its records were sent if that could be.
+
+    `courier` sends what `journal` records.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(courier.run())
+        place = Place(session, around, journal, tasks)
+        try:
+            yield place
+        finally:
+            await place.close()
+            await courier.flush()
+            sending.cancel()
