@@ -29,7 +29,7 @@ async def inside(house: House, tool: str) -> None:
     """A call of that id by somebody inside the process."""
     principal = Principal("key_inside", Tenant("acme"), frozenset({Scope.INVOKE}), frozenset({house.agent_id}))
     exchange = Exchange("POST", CONTENT, house.message(tool), CHOSEN)
-    await house.relay.endpoint._calls.call(principal, AGENT, TUNNEL, exchange, Heard())
+    await house.relay.calls.call(principal, AGENT, TUNNEL, exchange, Heard())
 
 
 def calls(house: House) -> list[tuple[str, str]]:
