@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import sqlite3
@@ -70,9 +69,8 @@ def a_worker(here: World) -> None:
     """A worker's key, and the token of the session that it was handed."""
     things = furnish(here, "acme")
     key, work = things.keys["environment key"], f"/v1/environments/{things.ids['environment_id']}/work"
-    secret = here.ok("GET", f"{work}/poll", key=key)["secret"]
-    token = json.loads(base64.urlsafe_b64decode(secret + "=="))["sessions_token"]
-    here.issued |= {secret: work, token: work}
+    token = things.keys["sessions token"]
+    here.issued |= {things.delivered: work, token: work}
     here.ok("POST", f"{work}/{things.ids['work_id']}/ack", {}, key=key)
     here.ok("GET", f"/v1/sessions/{things.ids['session_id']}/events", key=token)
     here.ok("POST", f"{work}/{things.ids['work_id']}/stop", {"force": True}, key=key)

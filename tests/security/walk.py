@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,11 @@ from tests.official.certificates import authority
 from tests.security.world import World, of_kind
 
 MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
+ZEROS = "0" * 64
+RECORD = {"seq": 1, "prev": ZEROS, "ts": "2026-11-22T10:00:00.000Z", "kind": "exec_start", "hash": ZEROS}
+BYTES = "application/octet-stream"
 BODIES: Mapping[str, object] = {  # what is otherwise right, where an empty object is not
+    "/v1/work/{work_id}/records": {"records": [RECORD]},
     "/v1/sessions/{session_id}/events": {"events": [MESSAGE]},
     "/v1/tunnels/{tunnel_id}/certificates": {"ca_certificate_pem": authority()},
 }
@@ -26,7 +32,7 @@ class Way:
     path: str
     open_to: Sequence[str]
     query: Sequence[str]
-    shape: str | None
+    kind: str = "application/json"
     fields: Sequence[str] = ()
 
     def __str__(self) -> str:
@@ -43,8 +49,9 @@ class Way:
         return BODIES.get(self.path, {}) if self.method == "POST" else None
 
     def filled(self, ids: Mapping[str, str]) -> str:
-        """The path with these ids."""
-        return re.sub(r"{(\w+)}", lambda found: ids[self.known_as(found[1])], self.path)
+        """The path with these ids, and with what else has to be there."""
+        path = re.sub(r"{(\w+)}", lambda found: ids[self.known_as(found[1])], self.path)
+        return f"{path}?filename=a.txt" if "filename" in self.query else path
 
     def known_as(self, name: str) -> str:
         """Under which name the id of a parameter is kept."""
@@ -57,10 +64,11 @@ def ways(here: World) -> Iterator[Way]:
     for path, methods in document["paths"].items():
         for method, said in methods.items():
             query = [each["name"] for each in said["parameters"] if each["in"] == "query"]
-            schema = said.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            shape = schema.get("$ref", "").rpartition("/")[2] or None
+            taken = said.get("requestBody", {}).get("content", {"application/json": {}})
+            (kind,) = taken
+            shape = taken[kind].get("schema", {}).get("$ref", "").rpartition("/")[2]
             fields = list(document["components"]["schemas"][shape]["properties"]) if shape else []
-            yield Way(method.upper(), path, said["x-open-to"], query, shape, fields)
+            yield Way(method.upper(), path, said["x-open-to"], query, kind, fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Things:
     ids: Mapping[str, str]
     keys: Mapping[str, str]
     """By what `open_to` says; the first that fits is to be used."""
+    delivered: str
+    """What the worker's token came in."""
 
     def key_for(self, way: Way) -> str:
         """A credential that may come in there."""
@@ -77,11 +87,12 @@ class Things:
 
 
 def furnish(here: World, tenant: str) -> Things:
-    """Make one of everything for the tenant. Its session holds a call of the sandbox that nobody has taken."""
+    """Make one of everything for the tenant. Its session holds a call of the sandbox, which a worker was handed."""
     key = here.keys[tenant]
     environment = here.ok("POST", "/v1/environments", {"name": f"of-{tenant}", "config": {"type": "self_hosted"}})["id"]
     worker = here.ok("POST", f"/v1/environments/{environment}/keys", {"name": tenant})
-    pem = here.ok("POST", "/v1/tunnels/tnl_notes/certificates", {"ca_certificate_pem": authority()})["id"]
+    tunnel = here.ok("POST", "/v1/tunnels", {"display_name": f"of {tenant}"})["id"]
+    pem = here.ok("POST", f"/v1/tunnels/{tunnel}/certificates", {"ca_certificate_pem": authority()})["id"]
     minted = here.mint(tenant)["id"]
     demand = 'call look with {"canary": 1} call bash with {"command": "true"}'
     session = here.session(tenant, demand, environment_id=environment)
@@ -90,11 +101,14 @@ def furnish(here: World, tenant: str) -> Things:
         return of_kind("agent.mcp_tool_result", here.events(tenant, session))
 
     (result,) = until(called, f"the agent of {tenant} has called\n{here.relay.log}")
-    (work,) = until(
-        lambda: here.ok("GET", f"/v1/environments/{environment}/work")["data"], "the sandbox call waits for a worker"
-    )
+    polled = f"/v1/environments/{environment}/work/poll"
+    work = until(lambda: here.ok("GET", polled, key=worker["environment_key"]), "the sandbox call waits for a worker")
+    token = json.loads(base64.urlsafe_b64decode(work["secret"] + "=="))["sessions_token"]
+    files = f"/v1/sessions/{session}/files?filename={tenant}.txt"
+    file = here.ask("POST", files, key=key, content=tenant.encode(), kind=BYTES).json()["id"]
     ids = {
-        "tunnel_id": "tnl_notes",
+        "file_id": file,
+        "tunnel_id": tunnel,
         "certificate_id": pem,
         "environment_id": environment,
         "worker_key_id": worker["id"],
@@ -105,7 +119,7 @@ def furnish(here: World, tenant: str) -> Things:
         "call_id": result["call_id"],
     }
     keys = {"invoke": key, "mint": key, "admin": here.relay.admin_key, "environment key": worker["environment_key"]}
-    return Things(ids, keys)
+    return Things(ids, {**keys, "sessions token": token}, work["secret"])
 
 
 def nobodys(text: str) -> str:
@@ -126,7 +140,7 @@ class Said:
 
 def said(here: World, way: Way, path: str, key: str, **more: Any) -> Said:
     """What is answered there."""
-    response = here.ask(way.method, path, way.body, key=key, **more)
+    response = here.ask(way.method, path, way.body, key=key, kind=way.kind, **more)
     request_id = response.headers.get("request-id", "-")
     headers = [(name, value) for name, value in response.headers.items() if name not in ("request-id", "date")]
     code = None if response.is_success else response.json()["error"]["details"]["error_code"]

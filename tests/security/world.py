@@ -57,13 +57,14 @@ class World:
         key: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
         content: bytes | None = None,
+        kind: str = "application/json",
     ) -> httpx2.Response:
-        """Whatever is answered, with the administrator's key if there is no other."""
+        """Whatever is answered, with the administrator's key if there is no other. `content` goes as it is."""
         fields = [("authorization", f"Bearer {key or self.relay.admin_key}"), *headers]
         if content is None and body is not None:
             content = json.dumps(body).encode()
         if content is not None:
-            fields.append(("content-type", "application/json"))
+            fields.append(("content-type", kind))
         response = self.http.request(method, path, content=content, headers=fields)
         if response.is_success:
             self.issued |= dict.fromkeys(SECRET.findall(response.text), path)
@@ -153,7 +154,7 @@ class World:
     def model_log(self) -> list[JSON]:
         """What the model was asked."""
         path = self.relay.state / "scripted-model.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
 
 def refusal(response: httpx2.Response) -> tuple[int, str]:
