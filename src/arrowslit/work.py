@@ -85,7 +85,7 @@ class QueueFacts:
 
 
 class WorkQueue(Protocol):
-    """All items. Steps are pure functions on an item (`agents/leases.py` has them); the queue keeps what they make.
+    """All items. Steps are pure functions on an item (see `agents/work/leases.py`); the queue keeps what they make.
 
     Raises Error `work_not_found`, also for an item of another environment than the given one.
     """

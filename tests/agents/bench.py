@@ -14,16 +14,16 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from arrowslit.agent import Definition
-from arrowslit.agents.change import Change
-from arrowslit.agents.frames import Preview
-from arrowslit.agents.inbox import Sender, SentEvent, send
-from arrowslit.agents.log import Log
-from arrowslit.agents.loop import Loop
 from arrowslit.agents.models.model import Model, ModelRequest
 from arrowslit.agents.models.scripted import Scripted, Turn
-from arrowslit.agents.runner import Runner
 from arrowslit.agents.servers.tool import ToolAnswer, ToolDefinition, failed
-from arrowslit.agents.state import IDLE
+from arrowslit.agents.sessions.change import Change
+from arrowslit.agents.sessions.frames import Preview
+from arrowslit.agents.sessions.inbox import Sender, SentEvent, send
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.sessions.state import IDLE
+from arrowslit.agents.turns.loop import Loop
+from arrowslit.agents.turns.runner import Runner
 from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
 from arrowslit.principal import Principal

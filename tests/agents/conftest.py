@@ -11,9 +11,9 @@ import pytest_asyncio
 from starlette.applications import Starlette
 
 from arrowslit.agents.api.routes import routes
-from arrowslit.agents.log import Log
-from arrowslit.agents.polling import Polling
-from arrowslit.agents.reaper import Reaper
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.work.polling import Polling
+from arrowslit.agents.work.reaper import Reaper
 from arrowslit.edge.auth import WrongCredentials
 from arrowslit.ledger.chain import seal
 from arrowslit.ledger.find import CallFinder

@@ -13,11 +13,11 @@ from starlette.applications import Starlette
 from arrowslit.agent import Builtin, CustomTool, Definition
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.work import WorkApi
-from arrowslit.agents.change import Change, Draft
-from arrowslit.agents.log import Log
-from arrowslit.agents.polling import Polling
-from arrowslit.agents.reaper import Reaper
-from arrowslit.agents.state import State
+from arrowslit.agents.sessions.change import Change, Draft
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.sessions.state import State
+from arrowslit.agents.work.polling import Polling
+from arrowslit.agents.work.reaper import Reaper
 from arrowslit.edge.auth import WrongCredentials
 from arrowslit.environment import Environment
 from arrowslit.session import Event, EventFilter, Session

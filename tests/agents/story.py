@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from arrowslit.agents.change import Change, Draft, carry_out, idle
-from arrowslit.agents.inbox import Sender, SentEvent, send
-from arrowslit.agents.state import EMPTY, State
+from arrowslit.agents.sessions.change import Change, Draft, carry_out, idle
+from arrowslit.agents.sessions.inbox import Sender, SentEvent, send
+from arrowslit.agents.sessions.state import EMPTY, State
 from arrowslit.session import Event
 
 PERSON = Sender(may_confirm=True)

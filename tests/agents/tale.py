@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import count
 
 from arrowslit.agent import Builtin, CustomTool, Definition, Permission, ToolRule, Toolset
-from arrowslit.agents.change import Change, Draft, carry_out, idle
 from arrowslit.agents.servers.tool import ToolDefinition
-from arrowslit.agents.state import EMPTY, State
+from arrowslit.agents.sessions.change import Change, Draft, carry_out, idle
+from arrowslit.agents.sessions.state import EMPTY, State
 from arrowslit.principal import Tenant
 from arrowslit.session import Event, Session
 from arrowslit.tunnel import Server

@@ -16,8 +16,8 @@ from typing import Any
 
 import anthropic
 
-from arrowslit.agents.leases import FIRST_BEAT, TTL
-from arrowslit.agents.reaper import UNKNOWN
+from arrowslit.agents.work.leases import FIRST_BEAT, TTL
+from arrowslit.agents.work.reaper import UNKNOWN
 from tests.official.ground import (
     BEAT,
     HELLO,

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy.exc import OperationalError
 
-from arrowslit.agents.log import Log
+from arrowslit.agents.sessions.log import Log
 from arrowslit.app.build import relay as build
 from arrowslit.connector import serve
 from arrowslit.edge.request import McpRequest

@@ -14,7 +14,7 @@ from arrowslit.agent import OnUnknown
 from arrowslit.agents.models.model import ModelRequest
 from arrowslit.agents.models.scripted import Fault, Turn
 from arrowslit.agents.servers.tool import ToolAnswer, failed
-from arrowslit.agents.state import IDLE, RESCHEDULED, RUNNING
+from arrowslit.agents.sessions.state import IDLE, RESCHEDULED, RUNNING
 from arrowslit.errors import Error
 from arrowslit.session import Event
 from arrowslit.testing.loop import run

@@ -16,8 +16,8 @@ from arrowslit.agents.api.events import EventsApi
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.sessions import SessionsApi
 from arrowslit.agents.api.stream import StreamApi
-from arrowslit.agents.change import Change, Draft
-from arrowslit.agents.log import Changed, Log
+from arrowslit.agents.sessions.change import Change, Draft
+from arrowslit.agents.sessions.log import Changed, Log
 from arrowslit.credential import CredentialKind, encode
 from arrowslit.edge.auth import WrongCredentials
 from arrowslit.environment import Environment

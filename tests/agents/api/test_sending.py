@@ -6,7 +6,7 @@ import pytest
 
 from arrowslit.agents.api.reading import to_shape
 from arrowslit.agents.api.sending import SendBody, as_sent
-from arrowslit.agents.inbox import SentEvent
+from arrowslit.agents.sessions.inbox import SentEvent
 from arrowslit.errors import Error
 
 PIXEL = base64.b64encode(b"not really a picture").decode()

@@ -7,7 +7,7 @@ import anthropic
 import pytest
 import pytest_asyncio
 
-from arrowslit.agents.change import idle
+from arrowslit.agents.sessions.change import idle
 from arrowslit.principal import Scope
 from arrowslit.store.open import Store
 from tests.agents.api.serving import Served, SleepyClock, served

@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from starlette.types import Message, Scope
 
-from arrowslit.agents.change import Draft
-from arrowslit.agents.follow import MAX_ITEMS
-from arrowslit.agents.frames import Preview
+from arrowslit.agents.sessions.change import Draft
+from arrowslit.agents.sessions.follow import MAX_ITEMS
+from arrowslit.agents.sessions.frames import Preview
 from arrowslit.principal import Scope as KeyScope
 from arrowslit.principal import Tenant
 from arrowslit.store.open import Store

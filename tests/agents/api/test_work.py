@@ -13,9 +13,9 @@ from anthropic import APIStatusError, AsyncAnthropic, PermissionDeniedError
 from anthropic.types.beta.environments import BetaSelfHostedWork
 from starlette.applications import Starlette
 
-from arrowslit.agents.change import idle
-from arrowslit.agents.log import Log
-from arrowslit.agents.reaper import Reaper
+from arrowslit.agents.sessions.change import idle
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.work.reaper import Reaper
 from arrowslit.principal import Scope
 from arrowslit.store.open import Store
 from arrowslit.work import WorkState

@@ -11,18 +11,18 @@ from msgspec import Meta, field
 from starlette.requests import Request
 from starlette.routing import Route
 
-from arrowslit.agents import inbox
 from arrowslit.agents.api.pages import PageQuery, page_of, window
 from arrowslit.agents.api.reading import read_query
 from arrowslit.agents.api.resource import INVOKERS, WORKERS, Doorkeeper, Method, caller
 from arrowslit.agents.api.schema import Moment, end_of, start_of
 from arrowslit.agents.api.sending import SendBody, as_sent, read_sent
 from arrowslit.agents.api.visible import present, visible
-from arrowslit.agents.change import Change
-from arrowslit.agents.frames import shown
-from arrowslit.agents.inbox import RESULTS, Sender, SentEvent
-from arrowslit.agents.log import Changed, Log
-from arrowslit.agents.state import State
+from arrowslit.agents.sessions import inbox
+from arrowslit.agents.sessions.change import Change
+from arrowslit.agents.sessions.frames import shown
+from arrowslit.agents.sessions.inbox import RESULTS, Sender, SentEvent
+from arrowslit.agents.sessions.log import Changed, Log
+from arrowslit.agents.sessions.state import State
 from arrowslit.clock import Clock
 from arrowslit.principal import Scope
 from arrowslit.record import Ledger

@@ -18,7 +18,7 @@ from arrowslit.agents.api.reading import read_body, read_query
 from arrowslit.agents.api.resource import INVOKERS, Doorkeeper, Method, caller
 from arrowslit.agents.api.schema import Nothing, Strict
 from arrowslit.agents.api.visible import present, visible
-from arrowslit.agents.log import Log
+from arrowslit.agents.sessions.log import Log
 from arrowslit.clock import rfc3339
 from arrowslit.credential import CredentialKind
 from arrowslit.errors import Error

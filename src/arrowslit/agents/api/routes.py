@@ -23,9 +23,9 @@ from arrowslit.agents.api.toolsets import Reader
 from arrowslit.agents.api.tunnels import TunnelsApi
 from arrowslit.agents.api.unsupported import SessionParts, unsupported
 from arrowslit.agents.api.work import WorkApi
-from arrowslit.agents.log import Log
-from arrowslit.agents.polling import Polling
-from arrowslit.agents.reaper import Reaper
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.work.polling import Polling
+from arrowslit.agents.work.reaper import Reaper
 from arrowslit.clock import Clock
 from arrowslit.edge.auth import WrongCredentials
 from arrowslit.environment import Environments

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from arrowslit.agents.api.reading import parse, to_shape
 from arrowslit.agents.api.schema import Strict
-from arrowslit.agents.inbox import SentEvent
+from arrowslit.agents.sessions.inbox import SentEvent
 from arrowslit.errors import Error
 
 MAX_BODY = 8 * 1024 * 1024  # bytes; the largest picture that a sandbox's `read` returns has 5 MiB

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from arrowslit.agent import Agent, AgentAdmin
-from arrowslit.agents import inbox
 from arrowslit.agents.api.definitions import snapshot
 from arrowslit.agents.api.narrowing import narrowed
 from arrowslit.agents.api.pages import page_of, window
@@ -27,9 +26,10 @@ from arrowslit.agents.api.session_shapes import (
     refuse_unsupported,
 )
 from arrowslit.agents.api.visible import present, visible
-from arrowslit.agents.change import Change, Draft
-from arrowslit.agents.log import Log
-from arrowslit.agents.state import State
+from arrowslit.agents.sessions import inbox
+from arrowslit.agents.sessions.change import Change, Draft
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.sessions.state import State
 from arrowslit.clock import Clock, rfc3339
 from arrowslit.environment import Environments
 from arrowslit.errors import Error

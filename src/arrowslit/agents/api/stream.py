@@ -17,9 +17,9 @@ from arrowslit.agents.api.reading import read_query
 from arrowslit.agents.api.resource import INVOKERS, WORKERS, Doorkeeper, Method, caller
 from arrowslit.agents.api.schema import Strict
 from arrowslit.agents.api.visible import present, visible
-from arrowslit.agents.follow import Follower
-from arrowslit.agents.frames import CONNECTED, PING
-from arrowslit.agents.log import Log
+from arrowslit.agents.sessions.follow import Follower
+from arrowslit.agents.sessions.frames import CONNECTED, PING
+from arrowslit.agents.sessions.log import Log
 from arrowslit.clock import Clock
 from arrowslit.edge.auth import authenticate_anyone
 from arrowslit.errors import Error

@@ -15,7 +15,7 @@ from arrowslit.agents.api.pages import PageQuery, window
 from arrowslit.agents.api.reading import read_query
 from arrowslit.agents.api.resource import EVERYBODY, INVOKERS, Doorkeeper, Method
 from arrowslit.agents.api.visible import visible
-from arrowslit.agents.log import Log
+from arrowslit.agents.sessions.log import Log
 from arrowslit.errors import Error
 
 _SECRETS = "an MCP server keeps its own secrets, on its side of the tunnel: give them to it with arrowslit connect"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 
 from arrowslit.agents.api.resource import caller
-from arrowslit.agents.log import Log
-from arrowslit.agents.state import State
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.sessions.state import State
 from arrowslit.errors import Error
 from arrowslit.principal import Principal
 from arrowslit.session import Session

@@ -13,15 +13,15 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.routing import Route
 
-from arrowslit.agents import leases
 from arrowslit.agents.api.pages import PageQuery, Position, page
 from arrowslit.agents.api.reading import patched, read_body, read_query
 from arrowslit.agents.api.resource import ADMINISTRATORS, WORKERS, Doorkeeper, Method, caller
 from arrowslit.agents.api.schema import Nothing, Strict
-from arrowslit.agents.leases import Beat
-from arrowslit.agents.log import Log
-from arrowslit.agents.polling import Polling
-from arrowslit.agents.reaper import Reaper
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.work import leases
+from arrowslit.agents.work.leases import Beat
+from arrowslit.agents.work.polling import Polling
+from arrowslit.agents.work.reaper import Reaper
 from arrowslit.clock import Clock, rfc3339
 from arrowslit.credential import CredentialKind
 from arrowslit.environment import Environments

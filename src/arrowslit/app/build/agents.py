@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from arrowslit.agents.log import Log
-from arrowslit.agents.loop import Loop
 from arrowslit.agents.models.choose import choose
 from arrowslit.agents.models.model import Model
-from arrowslit.agents.polling import Polling
-from arrowslit.agents.reaper import Reaper
-from arrowslit.agents.runner import Runner
 from arrowslit.agents.servers.servers import Servers
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.turns.loop import Loop
+from arrowslit.agents.turns.runner import Runner
+from arrowslit.agents.work.polling import Polling
+from arrowslit.agents.work.reaper import Reaper
 from arrowslit.app.config import RelayConfig
 from arrowslit.clock import Clock
 from arrowslit.ids import RandomBytes, is_id

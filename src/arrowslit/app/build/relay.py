@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from arrowslit import __version__
 from arrowslit.agents.api.routes import routes
-from arrowslit.agents.log import Log
+from arrowslit.agents.sessions.log import Log
 from arrowslit.app import state
 from arrowslit.app.address import certificate
 from arrowslit.app.build.agents import Agents, open_agents

@@ -1,0 +1,81 @@
+"""PURE: what an agent says instead of guessing: the results of calls whose end nobody knows, and the sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from arrowslit.agent import Definition, OnUnknown
+from arrowslit.agents.servers.tool import Block, ToolAnswer, text
+from arrowslit.agents.sessions.change import Change, Draft
+from arrowslit.agents.sessions.state import UNCERTAIN, Call, State
+from arrowslit.agents.turns.offer import servers
+from arrowslit.agents.turns.turn import ended
+from arrowslit.outcome import Outcome
+
+_MEANS: Mapping[Outcome, str] = {
+    Outcome.NOT_DELIVERED: "The call did not reach the server, so it was not executed.",
+    Outcome.TIMEOUT: "The server did not answer in time, so there is no result.",
+    Outcome.OUTCOME_UNKNOWN: "Nobody knows whether the call was executed. Do not repeat it unasked.",
+}
+_NO_GUESS = "Do not guess what the result would have been: say that you cannot confirm it right now."
+_HOLE = re.compile(r"\{(server|tool)\}")
+
+
+def in_doubt(call_id: str) -> ToolAnswer:
+    """The answer to a call that was under way when the process that had made it died."""
+    words = "the relay was restarted while this call was under way"
+    return ToolAnswer(Outcome.OUTCOME_UNKNOWN, (text(words),), True, call_id, "outcome_unknown", words)
+
+
+def ends_the_turn(definition: Definition, answer: ToolAnswer) -> bool:
+    """Whether the platform speaks now, and the model is not asked."""
+    return definition.on_unknown is OnUnknown.STOP and answer.outcome in UNCERTAIN
+
+
+def result(call: Call, answer: ToolAnswer) -> Draft:
+    """How a call of an MCP server ended, as an event."""
+    body: dict[str, object] = {
+        "mcp_tool_use_id": call.id,
+        "content": list(_told(answer)),
+        "is_error": answer.is_error,
+        "outcome": answer.outcome.value,
+        "call_id": answer.call_id,
+    }
+    if answer.code is not None:
+        body["code"] = answer.code
+    return Draft("agent.mcp_tool_result", body)
+
+
+def fall_silent(state: State, definition: Definition, unknown: Sequence[tuple[Call, ToolAnswer]]) -> Change:
+    """The end of a turn in which these calls ended and nobody knows how. The sentence names the first of them."""
+    first = unknown[0][0]
+    results = [result(call, answer) for call, answer in unknown]
+    said = _message(sentence(definition.cannot_confirm, first.server or "", first.name))
+    return ended(state, results, "end_turn", words=[said])
+
+
+def nothing_to_check_with(state: State, definition: Definition, missing: Sequence[str], *before: Draft) -> Change:
+    """The end of a turn before its model request, because nobody knows the tools of these servers now."""
+    rules = servers(definition)[missing[0]].rules
+    tools = ", ".join(rule.name for rule in rules if rule.enabled) or "a tool"
+    said = _message(sentence(definition.cannot_confirm, missing[0], tools))
+    nobody = [
+        {"call_id": None, "server": server, "tool": None, "outcome": Outcome.NOT_DELIVERED.value} for server in missing
+    ]
+    return ended(state, before, "end_turn", words=[said], unconfirmed=nobody)
+
+
+def sentence(template: str, server: str, tool: str) -> str:
+    """The configured sentence with its two holes filled; whatever else is in braces stays as it is."""
+    filled = {"server": server, "tool": tool}
+    return _HOLE.sub(lambda hole: filled[hole[1]], template)
+
+
+def _told(answer: ToolAnswer) -> Sequence[Block]:
+    means = _MEANS.get(answer.outcome)
+    return answer.content if means is None else (*answer.content, text(f"{means} {_NO_GUESS}"))
+
+
+def _message(words: str) -> Draft:
+    return Draft("agent.message", {"content": [text(words)]})

@@ -1,0 +1,160 @@
+"""Reaper: what happens to a session when its sandbox worker is lost or stops.
+
+When a worker is lost, nobody knows whether a call that it could have seen was carried out. Such calls are closed as
+unknown before the item can reach another worker, so that no command runs twice behind the model's back. Calls that no
+worker could have seen are left for the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from arrowslit.agents.sessions.change import Change
+from arrowslit.agents.sessions.closing import close_open, failed
+from arrowslit.agents.sessions.log import Log
+from arrowslit.agents.sessions.state import CallKind, State, wants_worker
+from arrowslit.agents.turns.turn import given_up, session_error
+from arrowslit.agents.work import leases
+from arrowslit.clock import Clock
+from arrowslit.errors import Error
+from arrowslit.ids import RandomBytes, new_id
+from arrowslit.session import EventFilter, Session
+from arrowslit.work import Work, WorkKind, WorkQueue, WorkState
+
+log = logging.getLogger(__name__)
+
+PERIOD = 1.0  # seconds between two looks
+UNKNOWN = "unknown: the worker was lost"
+NO_WORKER = "the sandbox's workers were lost or stopped too often"
+
+
+class Reaper:
+    """Looks after the leases. Everything it does may be repeated: a crash in between is mended by the next look."""
+
+    def __init__(self, queue: WorkQueue, sessions: Log, clock: Clock, random: RandomBytes) -> None:
+        self._queue, self._log, self._clock, self._random = queue, sessions, clock, random
+
+    async def begin(self) -> None:
+        """At the start of a process, before workers are answered: they may have seen all that was sent before."""
+        held = await self._queue.due(float("inf"))
+        await self._log.assume_seen({item.subject for item in held if await self._session(item) is not None})
+
+    async def run(self) -> None:
+        """Look every second, for ever."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("looking after the workers' leases failed; tried again in %g s", PERIOD)
+            await self._clock.sleep(PERIOD)
+
+    async def sweep(self) -> None:
+        """Take what is due from those who lost it, and stop the items of sessions that are over."""
+        for item in await self._queue.due(self._clock.now()):
+            await self._expire(item)
+        for item in await self._queue.of_ended_sessions():
+            await self._queue.change(
+                item.environment_id, item.id, lambda now_is: leases.stop(now_is, self._clock.now())
+            )
+
+    async def stop(self, item: Work, *, force: bool, by_holder: bool) -> Work:
+        """Stop an item. If it is taken from a worker that did not ask for that (`by_holder` is false), that worker
+        counts as lost.
+        """
+        if item.state is WorkState.STOPPED:
+            return item
+        progress = await self._progress(item)
+        if force and not by_holder:
+            item = await self._change(item, leases.take_away)
+            if leases.is_lost(item):
+                await self._close_seen(item)
+        item = await self._change(item, lambda now_is: leases.stop(now_is, self._clock.now(), force=force))
+        if item.state is WorkState.STOPPED:
+            await self._follow_up(item, progress)
+        return item
+
+    async def _expire(self, item: Work) -> None:
+        now = self._clock.now()
+        item = await self._change(item, lambda now_is: leases.lose(now_is, now))
+        if not leases.is_lost(item):
+            return  # a heartbeat came in time
+        log.warning("the worker of %s (%s) was lost", item.id, item.subject)
+        progress = await self._progress(item)
+        await self._close_seen(item)
+        if item.kind is WorkKind.SESSION and not await self._wanted(item):
+            await self._change(item, lambda now_is: leases.stop(now_is, now, force=True))
+            return
+        item = await self._change(item, lambda now_is: leases.give_back(now_is, now, progress=progress))
+        if item.state is WorkState.STOPPED:
+            await self._follow_up(item, progress)
+
+    async def _follow_up(self, item: Work, progress: bool) -> None:
+        """After a stop: queue another item if the session still needs a worker, or give up if that is hopeless."""
+        if not await self._wanted(item):
+            return
+        following = leases.another(item, new_id("work", self._random), self._clock.now(), progress=progress)
+        if following is not None:
+            await self._queue.add(following)
+        else:
+            await self._give_up(item.subject)
+
+    async def _close_seen(self, item: Work) -> None:
+        """Close the calls that the lost worker may have begun."""
+        if await self._session(item) is None:
+            return
+        seen = self._log.seen_by_worker(item.subject)
+        await self._log.change(item.subject, lambda _session, state: in_doubt(state, seen))
+
+    async def _give_up(self, session_id: str) -> None:
+        """End the turn of a session that finds no worker, whatever else goes on in it."""
+        lease = await self._log.hold(session_id)
+        try:
+            _, state = await self._log.read(session_id)
+            dispatched = await self._log.sessions.dispatched(session_id, [call.id for call in state.open])
+            await self._log.change(session_id, lambda _session, state: _hopeless(state, dispatched))
+        finally:
+            if lease is not None:
+                await self._log.sessions.release(lease)
+
+    async def _progress(self, item: Work) -> bool:
+        """Whether a result came from the sandbox since the item's last delivery; before we write such results."""
+        if item.delivered_at is None or await self._session(item) is None:
+            return False
+        results = EventFilter(types=["user.tool_result"], processed_since=item.delivered_at, limit=1)
+        return bool(await self._log.sessions.events(item.subject, results))
+
+    async def _wanted(self, item: Work) -> bool:
+        found = await self._session(item)
+        return found is not None and wants_worker(found[1], found[0].definition)
+
+    async def _session(self, item: Work) -> tuple[Session, State] | None:
+        """The session of an item, None for a health check and for a session that was deleted."""
+        if item.kind is not WorkKind.SESSION:
+            return None
+        try:
+            return await self._log.read(item.subject)
+        except Error as error:
+            if error.code != "session_not_found":
+                raise
+            return None
+
+    async def _change(self, item: Work, step: leases.Step) -> Work:
+        return await self._queue.change(item.environment_id, item.id, step)
+
+
+def in_doubt(state: State, seen: int) -> Change | None:
+    """The end of each sandbox call up to the event `seen` that a worker was free to begin; None if there is none."""
+    closes = [
+        failed(call, UNKNOWN)
+        for call in state.open
+        if call.kind is CallKind.SANDBOX and call.allowed and call.seq <= seen
+    ]
+    return Change(tuple(closes)) if closes else None
+
+
+def _hopeless(state: State, dispatched: Mapping[str, str]) -> Change | None:
+    if state.turn is None:
+        return None
+    error = session_error("unknown_error", NO_WORKER, "exhausted", code="no_worker")
+    return given_up(state, *close_open(state, NO_WORKER, dispatched), error)
