@@ -16,12 +16,18 @@ LIMITS = Limits(memory=256 << 20, workspace=64 << 20)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def sandbox() -> AsyncIterator[Sandbox]:
+async def isolation() -> AsyncIterator[Bubblewrap]:
     """As this user may have it."""
     as_root = os.geteuid() == 0
     degraded: tuple[Degradable, ...] = () if as_root else ("memory", "cpu", "pids")
-    async with Bubblewrap(LIMITS, uids=range(*SESSION_UIDS) if as_root else None, allow_degraded=degraded) as isolation:
-        yield await isolation.open("sesn_1")
+    async with Bubblewrap(LIMITS, uids=range(*SESSION_UIDS) if as_root else None, allow_degraded=degraded) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sandbox(isolation: Bubblewrap) -> Sandbox:
+    """For all tests of a file."""
+    return await isolation.open("sesn_1")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -7,6 +7,7 @@ word of a stranger, because sandboxed code runs as the same user and may have wr
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from arrowslit.sandbox.isolation.isolation import Command, Process, Sandbox
 from arrowslit.sandbox.tools.ending import ended, refuse_unless_it_ran
 from arrowslit.sandbox.tools.inputs import SCHEMAS, arguments, check
 from arrowslit.sandbox.tools.inside import files, search, serve, workspace
-from arrowslit.sandbox.tools.tool import Block, ToolError, text, well_formed
+from arrowslit.sandbox.tools.tool import Block, ToolError, text
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Media(Struct, frozen=True, forbid_unknown_fields=True):
 class Reply(Struct, frozen=True, forbid_unknown_fields=True):
     """One message of the helper: see `inside/serve.py`."""
 
+    number: int
     taken: bool = False
     text: str | None = None
     media: Media | None = None
@@ -81,7 +83,7 @@ class FileTool:
             source = {"type": "base64", "media_type": reply.media.media_type, "data": reply.media.data}
             return [{"type": kind, "source": source}]
         if reply.text is None:
-            raise ToolError(well_formed(reply.error or f"{self.name}: failed"))
+            raise ToolError(reply.error or f"{self.name}: failed")
         return text(reply.text)
 
     async def close(self) -> None:
@@ -98,16 +100,16 @@ class Helper:
         self._grace = grace
         self._turn = asyncio.Lock()
         self._process: Process | None = None
+        self._numbers = itertools.count(1)
         self._said = bytearray()
         self._complaints = ""
 
     async def ask(self, tool: str, given: Mapping[str, object]) -> Reply:
         """What it says to a request. Raises ToolError if it does not live to say it, Error `sandbox_ended`."""
-        request = json.dumps({"tool": tool, "arguments": given, "seconds": self._seconds}).encode("ascii")
         async with self._turn:
             try:
                 async with asyncio.timeout(self._seconds + self._grace):
-                    return await self._ask(tool, request)
+                    return await self._ask(tool, given)
             except TimeoutError:
                 await self.end()
                 raise ToolError(f"{tool}: timed out after {self._seconds + self._grace:g}s") from None
@@ -121,17 +123,21 @@ class Helper:
         if process is not None:
             await ended(process)
 
-    async def _ask(self, tool: str, request: bytes) -> Reply:
+    async def _ask(self, tool: str, given: Mapping[str, object]) -> Reply:
         """Send a request, twice if the helper is found to have ended before it took it: between two requests the code
         of the session may have killed it, as by `pkill python3`.
         """
+        number = next(self._numbers)
+        request = {"number": number, "tool": tool, "arguments": given, "seconds": self._seconds}
+        message = json.dumps(request).encode("ascii")
         for again in (True, False):
             taken = False
             process = self._process or await self._start()
             try:
-                await process.write(len(request).to_bytes(4, "big") + request)
-                taken = (await self._next(process)).taken
-                return await self._next(process)
+                await process.write(len(message).to_bytes(4, "big") + message)
+                await self._next(process, number, taken=True)
+                taken = True
+                return await self._next(process, number, taken=False)
             except (Lost, BrokenPipeError) as error:
                 await self._lose(process, tool, error)
                 if taken or not again:
@@ -147,12 +153,15 @@ class Helper:
             await process.write(PROGRAM)
         return process
 
-    async def _next(self, process: Process) -> Reply:
-        """The next message. Raises Lost."""
+    async def _next(self, process: Process, number: int, *, taken: bool) -> Reply:
+        """The next message, to this request. Raises Lost, also if it is another: then all that follow would be."""
         length = int.from_bytes(await self._bytes(process, 4), "big")
         if length > MOST_REPLY:
             raise Lost("it said too much")
-        return _understood(await self._bytes(process, length))
+        reply = _understood(await self._bytes(process, length))
+        if (reply.number, reply.taken) != (number, taken):
+            raise Lost("it said what it was not asked")
+        return reply
 
     async def _bytes(self, process: Process, count: int) -> bytes:
         """So many bytes of what it says; its complaints are kept for when it is lost. Raises Lost."""

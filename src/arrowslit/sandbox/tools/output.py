@@ -14,13 +14,19 @@ ESCAPES = re.compile(
 )
 
 
+BEFORE = "exec 250>&1\n"
+"""What a shell reads before its first command: its output gets another number, which no command has."""
+
+
 def script(command: str, mark: str) -> str:
     """What a shell reads to run a command and print the mark and the status behind it.
 
     The command is one word for `eval`, so that a quote or a bracket that nobody closes ends with it. Its input is
-    empty, and both its outputs are the shell's first: on the second is what the shell itself says, as by `set -x`.
+    empty; both its outputs are the shell's, also after a command like `exec >file`. What the shell itself says between
+    commands, as by `set -x`, goes to its second output, to nobody.
     """
-    return f"eval {shlex.quote(command)} </dev/null 2>&1\nbuiltin printf '\\n%s%d\\n' {mark} $?\n"
+    run = f"eval {shlex.quote(command)} </dev/null >&250 2>&1 250>&-"
+    return f"{run}\nbuiltin printf '\\n%s%d\\n' {mark} $? >&250\n"
 
 
 class Tail:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from arrowslit.ids import RandomBytes
 from arrowslit.sandbox.isolation.isolation import Command, Process, Sandbox
 from arrowslit.sandbox.tools.ending import ended, refuse_unless_it_ran
 from arrowslit.sandbox.tools.inputs import SCHEMAS, Bash, check
-from arrowslit.sandbox.tools.output import Tail, script
-from arrowslit.sandbox.tools.tool import NO_OUTPUT, Block, ToolError, text, well_formed
+from arrowslit.sandbox.tools.output import BEFORE, Tail, script
+from arrowslit.sandbox.tools.tool import NO_OUTPUT, Block, ToolError, text
 
 ARGV = ("/bin/bash", "--noprofile", "--norc")
 ENVIRONMENT = {"PS1": "", "PS2": "", "TERM": "dumb"}
@@ -96,7 +97,7 @@ class _Shell:
         if status is None:
             await self._lose(process)
         if status != 0:
-            raise ToolError(well_formed(tail.text()) or NO_OUTPUT)
+            raise ToolError(tail.text() or NO_OUTPUT)
         return tail.text()
 
     async def end(self) -> None:
@@ -114,8 +115,10 @@ class _Shell:
             max_output=None,
             leftovers="keep",  # a server that a command left running serves the next
         )
-        self._process = await self._sandbox.start(command)
-        return self._process
+        self._process = process = await self._sandbox.start(command)
+        with suppress(BrokenPipeError):  # then it has ended, as the first command will find
+            await process.write(BEFORE.encode())
+        return process
 
     async def _lose(self, process: Process) -> None:
         """It has ended, or has to. Raises ToolError if it never began, Error `sandbox_ended`."""

@@ -38,12 +38,5 @@ class Tool(Protocol):
 
 
 def text(said: str) -> list[Block]:
-    """A result of text, which the API can take: never empty, and each lone half of a surrogate pair replaced."""
-    return [{"type": "text", "text": well_formed(said) or NO_OUTPUT}]
-
-
-def well_formed(said: str) -> str:
-    """The same text as far as UTF-8 can say it."""
-    if said.isascii():
-        return said
-    return said.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    """A result of text."""
+    return [{"type": "text", "text": said or NO_OUTPUT}]

@@ -15,7 +15,7 @@ from arrowslit.sandbox.tools.inside.workspace import Refused, Workspace, canonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import TypeAlias
 
     Entry: TypeAlias = tuple[str, int]  # a name, and what it is, as in `st_mode`
@@ -39,66 +39,69 @@ def glob(workspace: Workspace, pattern: str, path: str | None = None) -> str:
     if not parts:
         raise Refused(f"Unacceptable pattern: {pattern!r}")
     tree = _Tree(workspace, root)
-    folders = {root: None}
+    folders = {root: root}
     for part in parts[:-1]:
-        folders = dict.fromkeys(tree.folders(folders, part))
+        folders = dict(tree.folders(folders, part))
     found = dict.fromkeys(tree.matches(folders, parts[-1], only_folders=pattern.endswith("/")))
     newest = sorted(islice(found, MOST_ENTRIES), key=_modified, reverse=True)
     return "\n".join(newest[:MOST_RESULTS]) or "no matches"
 
 
 class _Tree:
-    """A folder to search, of which no symlink leads out."""
+    """A folder to search, of which no symlink leads out. Folders are pairs: as the pattern led there, and canonical."""
 
     def __init__(self, workspace: Workspace, root: str) -> None:
         self._workspace = workspace
         self._root = root
 
-    def folders(self, start: Iterable[str], part: str) -> Iterator[str]:
-        """The folders to which a part of a pattern leads, itself not the last."""
+    def folders(self, start: dict[str, str], part: str) -> Iterator[tuple[str, str]]:
+        """The folders to which a part of a pattern leads, which is not the last."""
         if part == "**":
-            for folder in start:
-                yield from self._below(folder)
-        else:
-            yield from self.matches(start, part, only_folders=True)
+            yield from self._below(start)
+            return
+        for shown, target, is_folder in self._matching(start, part):
+            if is_folder:
+                yield shown, target
 
-    def matches(self, start: Iterable[str], part: str, *, only_folders: bool) -> Iterator[str]:
-        """What the last part of a pattern matches in or below these folders."""
+    def matches(self, start: dict[str, str], part: str, *, only_folders: bool) -> Iterator[str]:
+        """What the last part of a pattern matches in these folders."""
         if part == "**":
-            start, part = dict.fromkeys(self.folders(start, part)), "*"
-        name = re.compile(translate(part))
-        for folder in start:
-            for entry, kind in self._entries(folder):
-                full = f"{folder}/{entry}"
-                if name.match(entry) and self._counts(full, kind, only_folders):
-                    yield full
+            start, part = dict(self._below(start)), "*"
+        for shown, _, is_folder in self._matching(start, part):
+            if is_folder or not only_folders:
+                yield shown
 
-    def _counts(self, full: str, kind: int, only_folders: bool) -> bool:
-        if not stat.S_ISLNK(kind):
-            return not only_folders or stat.S_ISDIR(kind)
-        target = self._target(full)
-        return target is not None and (not only_folders or os.path.isdir(target))
+    def _matching(self, start: dict[str, str], part: str) -> Iterator[tuple[str, str, bool]]:
+        """What matches, where it is, and whether it is a folder."""
+        matches = re.compile(translate(part)).match
+        for folder, where in start.items():
+            for name, kind in _listed(self._workspace, where):
+                if not matches(name):
+                    continue
+                if not stat.S_ISLNK(kind):
+                    yield f"{folder}/{name}", f"{where}/{name}", stat.S_ISDIR(kind)
+                elif (target := self._target(f"{where}/{name}")) is not None:
+                    yield f"{folder}/{name}", target, os.path.isdir(target)
 
-    def _below(self, folder: str) -> Iterator[str]:
-        """A folder and all below it that no symlink leads to."""
-        waiting = [folder]
+    def _below(self, start: dict[str, str]) -> Iterator[tuple[str, str]]:
+        """These folders and all below them that no symlink leads to."""
+        waiting = list(reversed(start.items()))
         while waiting:
-            folder = waiting.pop()
-            yield folder
-            waiting += [f"{folder}/{entry}" for entry, kind in self._entries(folder) if stat.S_ISDIR(kind)]
+            shown, where = waiting.pop()
+            yield shown, where
+            waiting += [
+                (f"{shown}/{name}", f"{where}/{name}")
+                for name, kind in _listed(self._workspace, where)
+                if stat.S_ISDIR(kind)
+            ]
 
-    def _entries(self, folder: str) -> list[Entry]:
-        """What lies in a folder, nothing if it is none any more."""
-        target = self._target(folder)
-        return [] if target is None else _listed(self._workspace, target)
-
-    def _target(self, path: str) -> str | None:
-        """The canonical path, None if it is not below the root."""
+    def _target(self, link: str) -> str | None:
+        """Where a symlink leads to, None if that is not below the root."""
         try:
-            full = canonical(path)
+            target = canonical(link)
         except OSError:
             return None
-        return full if within(full, self._root) else None
+        return target if within(target, self._root) else None
 
 
 def grep(workspace: Workspace, pattern: str, path: str | None = None) -> str:

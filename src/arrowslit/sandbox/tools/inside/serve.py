@@ -1,13 +1,14 @@
 """Answer requests for file tools until there are no more: the last of the files that are sent inside.
 
-A message is its length in four bytes, the highest first, and JSON. To each request come two: that it was taken, so that
-whoever asked knows whether a helper that died had begun; then {"text"}, {"media"} or {"error"}.
+A message is its length in four bytes, the highest first, and JSON. To each request come two with its number: that it
+was taken, so that whoever asked knows whether a helper that died had begun; then {"text"}, {"media"} or {"error"}.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TOOLS: dict[str, Callable[..., object]] = {"read": read, "write": write, "edit": edit, "glob": glob, "grep": grep}
 LOOKS = ("read", "glob", "grep")  # may be broken off anywhere
+SURROGATE = re.compile("[\ud800-\udfff]")
 TICK = 0.1  # seconds: if the first signal is lost in a place that swallows exceptions, the next is not
 
 
@@ -35,8 +37,9 @@ def serve() -> None:
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     workspace = Workspace(os.getcwd())  # noqa: PTH109
     while (request := _take(source)) is not None:
-        _put(sink, {"taken": True})
-        _put(sink, answer(workspace, **request))
+        number = {"number": request.pop("number")}
+        _put(sink, {**number, "taken": True})
+        _put(sink, {**number, **answer(workspace, **request)})
 
 
 def answer(workspace: Workspace, tool: str, arguments: dict[str, object], seconds: float) -> dict[str, object]:
@@ -85,6 +88,7 @@ def _take(source: BinaryIO) -> dict[str, Any] | None:
 
 
 def _put(sink: BinaryIO, message: dict[str, object]) -> None:
-    data = json.dumps(message).encode("ascii")
+    """A name that is no UTF-8, and half a surrogate pair, go out replaced."""
+    data = SURROGATE.sub("\ufffd", json.dumps(message, ensure_ascii=False)).encode()
     sink.write(len(data).to_bytes(4, "big") + data)
     sink.flush()
