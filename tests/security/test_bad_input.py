@@ -110,6 +110,7 @@ def test_a_call_is_confirmed_by_its_own_tenant_only_and_as_it_was_asked(here: Wo
     invoker = here.ok("POST", "/v1/keys", scopes)["key"]
 
     assert here.refused("POST", acme.path, body, key=here.keys["evil"]) == (404, "session_not_found")
+    assert here.refused("POST", acme.path, body, key=here.neighbour) == (404, "session_not_found")
     assert here.refused("POST", acme.path, body, key=here.relay.admin_key) == (404, "session_not_found")
     assert here.refused("POST", acme.path, body, key=invoker) == (403, "forbidden")
     others: list[JSON] = [{"input": {"canary": 2}}, {"arguments": {}}, {"name": "look"}]

@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from arrowslit.ledger.chain import GENESIS, seal
 from tests.cli.kit import at, invoke
 from tests.harness import until
 from tests.security.cases import case
+from tests.security.walk import Things, furnish
 from tests.security.world import World, of_kind, refusal
 from tests.support.inprocess import in_process
 
 CALLS = 6
+TS = "2026-11-22T10:00:00.000Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,31 @@ def test_a_granted_tool_with_such_a_name_is_recorded_plainly(here: World, word: 
     for command in (("agent", "show", agent), ("tools", agent, "notes")):
         shown = invoke(*command, **at(here.relay, key if command[0] == "tools" else None)).ok()
         assert shown_plainly(shown.out + shown.err)
+
+
+@pytest.fixture(scope="module")
+def worker(here: World) -> Things:
+    return furnish(here, "acme")
+
+
+@pytest.mark.promise("P12")
+@case("API-11", "word", {f"{name}, in the words of a worker": word for name, word in WORDS.items()})
+def test_what_a_worker_says_is_one_record_and_steers_no_terminal(here: World, worker: Things, word: str) -> None:
+    """Somebody else's words stand in the relay's ledger: below `said`, where they are no facts of the relay's."""
+    path, key = f"/v1/work/{worker.ids['work_id']}/records", worker.keys["sessions token"]
+    chain = [each for each in here.records() if each["kind"] == "said_by_worker"]
+    seq, prev = (chain[-1]["said_seq"] + 1, chain[-1]["said_hash"]) if chain else (1, GENESIS)
+    fields = {"argv": ["sh", "-c", word], "tenant": "evil", word: word}
+    _, line_hash = seal("exec_start", fields, seq=seq, prev=prev, ts=TS)
+    record = {"seq": seq, "prev": prev, "ts": TS, "kind": "exec_start", "hash": line_hash, "fields": fields}
+    before = len(here.lines())
+    assert here.ok("POST", path, {"records": [record]}, key=key)["stored"] == 1
+    (line,) = here.lines()[before:]
+
+    assert shown_plainly(line.decode()), "a ledger can be read in a terminal"
+    assert json.loads(line)["kind"] == "said_by_worker"
+    assert json.loads(line)["said"]["fields"] == fields
+    assert "tenant" not in json.loads(line)
 
 
 @case("API-11", "word", {f"{name}, in names": word for name, word in WORDS.items()})

@@ -108,7 +108,7 @@ def test_a_tenant_in_headers_makes_no_session_another_tenants(here: World, field
     assert made.status_code == 200
     here.ok("GET", f"/v1/sessions/{session}", key=here.keys["acme"])
     for more in ([], fields):
-        foreign = here.ask("GET", f"/v1/sessions/{session}", key=here.keys["evil"], headers=more)
+        foreign = here.ask("GET", f"/v1/sessions/{session}", key=here.neighbour, headers=more)
         assert refusal(foreign) == (404, "session_not_found")
 
 
@@ -188,7 +188,7 @@ def test_a_cursor_is_good_for_whom_it_was_made_and_that_list(here: World, lists:
         tried = [(f"{events}page={sessions}", "acme"), (f"/v1/sessions?order=asc&page={sessions}", "acme")]
         answers = [here.refused("GET", path, key=here.keys[tenant]) for path, tenant in tried]
     else:
-        other = here.keys["evil"]
+        other = here.neighbour
         if whose == "key":
             body = {"agents": [here.agents["acme"]], "tenant": "acme"}
             other = here.ok("POST", "/v1/keys", body)["key"]

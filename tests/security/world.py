@@ -30,6 +30,7 @@ _idents = count(1)
 @dataclass(slots=True)
 class World:
     """`keys` and `agents` are by tenant; each agent may use the tool `look` of the server `notes`, and a sandbox.
+    `neighbour` is a key of evil's for the agent of acme.
 
     `said` is every answer to a request that was refused, `issued` every secret that an answer gave out, and by which
     path.
@@ -43,6 +44,7 @@ class World:
     worker: str
     agents: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
+    neighbour: str = ""
     said: list[bytes] = field(default_factory=list)
     issued: dict[str, str] = field(default_factory=dict)
 
@@ -228,6 +230,8 @@ def _furnish(here: World, tunnel: Tunnel) -> None:
         key = {"agents": [agent], "tenant": tenant, "scopes": ["invoke", "confirm", "mint"]}
         here.agents = {**here.agents, tenant: agent}
         here.keys = {**here.keys, tenant: here.ok("POST", "/v1/keys", key)["key"]}
+    same_agent = {"agents": [here.agents["acme"]], "tenant": "evil", "scopes": ["invoke", "confirm", "mint"]}
+    here.neighbour = here.ok("POST", "/v1/keys", same_agent)["key"]
 
 
 __all__ = ["LEGACY", "MODEL_KEY", "MODERN", "World", "answer", "of_kind", "refusal", "result", "world"]
