@@ -66,13 +66,16 @@ def tenants_and_tunnels(here: World) -> None:
 
 
 def a_worker(here: World) -> None:
-    """A worker's key, and the token of the session that it was handed."""
+    """A worker's key, and the token of the session that it was handed; with them and others all that can be read."""
     things = furnish(here, "acme")
     key, work = things.keys["environment key"], f"/v1/environments/{things.ids['environment_id']}/work"
     token = things.keys["sessions token"]
     here.issued |= {things.delivered: work, token: work}
     here.ok("POST", f"{work}/{things.ids['work_id']}/ack", {}, key=key)
-    here.ok("GET", f"/v1/sessions/{things.ids['session_id']}/events", key=token)
+    for way in ways(here):
+        if way.method == "GET" and not way.path.endswith(("/stream", "/poll")):
+            for kind in set(way.open_to) & set(things.keys):
+                here.ask("GET", way.filled(things.ids), key=things.keys[kind])
     here.ok("POST", f"{work}/{things.ids['work_id']}/stop", {"force": True}, key=key)
     here.ask("GET", f"/v1/sessions/{things.ids['session_id']}", key=token)
 
