@@ -38,7 +38,8 @@ class Session:
 
     `definition` is the agent's as it was then, with what the session was told to narrow. `last_seq` is the number of
     its newest event, 0 before the first. `runnable` says that the relay has something to do for it (ask the model, call
-    a server) and is not waiting for anybody. `due` is when it may go on, for one that waits for the model to recover.
+    a server) and is not waiting for anybody. `had_work` says that an item of work was queued for it: a worker with its
+    environment's key may see it from then on. `due` is when it may go on, for one that waits for the model to recover.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Session:
     usage: Usage = Usage()
     last_seq: int = 0
     runnable: bool = False
+    had_work: bool = False
     due: float = 0.0
     created_at: float = 0.0
     updated_at: float = 0.0

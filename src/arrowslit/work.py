@@ -114,10 +114,6 @@ class WorkQueue(Protocol):
         """The item of a session that is not stopped."""
         ...
 
-    async def has_served(self, environment_id: str, session_id: str) -> bool:
-        """Whether that session ever had an item there: what a worker with the environment's key may see."""
-        ...
-
     async def list(self, environment_id: str) -> Sequence[Work]:
         """All items of an environment, newest first; stopped ones for at least a day."""
         ...

@@ -239,17 +239,6 @@ async def test_who_waits_for_work_hears_of_it(store: Store) -> None:
     assert heard == [where] * 3
 
 
-async def test_a_session_is_shown_to_workers_once_it_had_work(either: Store) -> None:
-    where, other = await environment(either), await environment(either)
-    await either.sessions.create(batch(session(1, environment_id=where), 0))
-    assert await either.work.has_served(where, "sesn_1") is False
-
-    await either.work.add(work(where))
-
-    assert await either.work.has_served(where, "sesn_1") is True
-    assert await either.work.has_served(other, "sesn_1") is False
-
-
 async def test_what_a_worker_has_open_ends_when_it_is_late(store: Store) -> None:
     heard: list[Change] = []
     where = await environment(store)

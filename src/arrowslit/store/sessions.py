@@ -37,7 +37,7 @@ from arrowslit.store.work import StoredWork, enqueue, stop_of_session
 from arrowslit.work import Work
 
 _SHOWN = [sessions.c[field.name] for field in fields(Session)]
-_NOT_LEASED = {"had_work": False, "lease_epoch": 0, "lease_until": None}
+_NOT_LEASED = {"lease_epoch": 0, "lease_until": None}
 _LEASE_ENDS = {"lease_epoch": sessions.c.lease_epoch + 1, "lease_until": None}
 
 

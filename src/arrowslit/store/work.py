@@ -112,11 +112,6 @@ class StoredWork:
         rows = await self._database.read(_unfinished(session_id))
         return _from_row(rows[0]) if rows else None
 
-    async def has_served(self, environment_id: str, session_id: str) -> bool:
-        """See `WorkQueue.has_served`."""
-        this = (sessions.c.id == session_id) & (sessions.c.environment_id == environment_id)
-        return bool(await self._database.read(select(sessions.c.id).where(this, sessions.c.had_work)))
-
     async def list(self, environment_id: str) -> Sequence[Work]:
         """See `WorkQueue.list`."""
         shown = (items.c.state != WorkState.STOPPED) | (items.c.stopped_at >= self._clock.now() - KEPT_FOR)
@@ -203,7 +198,6 @@ async def enqueue(connection: AsyncConnection, work: Work, now: float) -> Work:
         return _from_row(row)
     await _prune(connection, work.environment_id, now - KEPT_FOR)
     await connection.execute(insert(items).values(_row(work)))
-    await connection.execute(update(sessions).where(sessions.c.id == work.subject).values(had_work=True))
     return work
 
 

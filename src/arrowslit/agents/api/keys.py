@@ -134,6 +134,12 @@ def _scopes(body: KeyBody) -> frozenset[Scope]:
     scopes = frozenset([Scope.INVOKE] if body.scopes is None else body.scopes)
     if not scopes or (Scope.INVOKE in scopes and not body.agents):
         raise Error("validation_error", "a key names the agents it may invoke", hint='send "agents": ["ID or name"]')
+    if Scope.CONFIRM in scopes and not scopes & {Scope.INVOKE, Scope.ADMIN}:
+        raise Error(
+            "validation_error",
+            "a key that confirms has to see the sessions of its agents, so it invokes them too",
+            hint='send "scopes": ["invoke", "confirm"] and "agents"',
+        )
     if scopes == {Scope.MINT}:
         raise Error(
             "validation_error",

@@ -30,7 +30,7 @@ def mintable(minter: Principal, order: Order, now: float) -> Order:
     if wider := sorted(order.scopes - (minter.scopes - {Scope.ADMIN, Scope.MINT})):
         raise Error(
             "forbidden",
-            f"a key that mints hands on the scopes that it holds itself, and {wider[0]!r} is none of those",
+            f"a key that mints hands on the scopes that it holds itself, and {wider[0].value} is none of those",
             hint="scopes to hand on are invoke and confirm; a minted key never mints",
         )
     if not order.agents <= minter.agents:

@@ -30,8 +30,7 @@ def may_see(who: Principal | Worker, session: Session) -> bool:
         return session.tenant == who.tenant and who.may_invoke(session.agent_id)
     if who.session_id is not None:
         return session.id == who.session_id
-    builtin = session.definition.builtin
-    return session.environment_id == who.environment_id and builtin is not None and session.last_seq > 0
+    return session.environment_id == who.environment_id and session.had_work
 
 
 def present(who: Principal | Worker) -> None:

@@ -189,8 +189,10 @@ class Log:
     def _batch(self, before: Session, change: Change, appended: Appended, lease: Lease | None = None) -> Batch:
         state, now = appended.state, self._clock.now()
         session = change.revise(before) if change.revise else before
+        work = self._work(session, state)
         session = replace(
             session,
+            had_work=session.had_work or work is not None,
             status=state.status,
             usage=state.usage,
             last_seq=state.seq,
@@ -205,7 +207,7 @@ class Log:
             processed=appended.processed,
             lease=lease,
             fence=change.fence,
-            work=self._work(session, state),
+            work=work,
         )
 
     def _work(self, session: Session, state: State) -> Work | None:

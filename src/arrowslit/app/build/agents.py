@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -84,5 +85,6 @@ def _live(keys: KeyAdmin) -> Callable[[str], bool]:
 
 
 def _append(path: Path, line: bytes) -> None:
-    with path.open("ab") as file:
+    """For tests and demonstrations: whole conversations, for nobody but the relay's owner to read."""
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(line.rstrip(b"\n") + b"\n")
