@@ -136,10 +136,11 @@ async def test_files_that_arrive_at_once_do_not_fill_the_disk_before_they_are_re
         asyncio.create_task(store.files.add("sesn_1", str(number), Purpose.INPUT, "text/csv", pieces()))
         for number in range(8)
     ]
-    refused, _ = await asyncio.wait(adding, return_when=asyncio.FIRST_COMPLETED)
-    while len(refused) < 4:
-        done, _ = await asyncio.wait(set(adding) - refused, return_when=asyncio.FIRST_COMPLETED)
-        refused |= done
+    refused: set[asyncio.Task[File]] = set()
+    async with asyncio.timeout(5):
+        while len(refused) < 4:
+            done, _ = await asyncio.wait(set(adding) - refused, return_when=asyncio.FIRST_COMPLETED)
+            refused |= done
     assert {getattr(task.exception(), "code", None) for task in refused} == {"quota_exceeded"}
     assert arrived == 4 * MIB
     assert sum(path.stat().st_size for path in (tmp_path / "files").iterdir()) <= 2 * MIB

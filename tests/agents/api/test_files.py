@@ -78,7 +78,7 @@ async def test_a_file_is_shown_in_the_official_shape_with_what_is_ours(desk: Des
     assert await desk.tenant.ok("GET", f"{desk.place.files}/{shown['id']}") == shown
 
 
-async def test_a_page_never_becomes_a_page_of_ours(desk: Desk) -> None:
+async def test_a_page_never_becomes_a_page_of_ours(desk: Desk, ledger: Records) -> None:
     """What an agent's code writes is handed out to be saved, whatever it says that it is."""
     response = await desk.worker.post(
         desk.named('x/é".html'), content=b"<script>alert(1)</script>", headers={"content-type": "text/html"}
@@ -92,6 +92,7 @@ async def test_a_page_never_becomes_a_page_of_ours(desk: Desk) -> None:
     assert got.headers["content-security-policy"].startswith("sandbox")
     head = await desk.tenant.head(path)
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "25")
+    assert [kind for kind, _ in ledger.kept] == ["file_stored", "file_read"]
 
 
 @pytest.mark.parametrize(
