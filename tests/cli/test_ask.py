@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from arrowslit.client.api import Api
 from tests.cli.kit import at, invoke
 from tests.e2e import plain
-from tests.harness import Connector, Relay, environment
+from tests.harness import Connector, Relay, environment, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def test_what_stayed_unconfirmed_is_said_and_exits_with_3(scene: Scene) -> None:
     assert unconfirmed["outcome"] == "not_delivered"
     assert done.json["answer"] == "I can't confirm that right now: look on plain could not be reached."
     assert told.status == 3
-    assert "not confirmed: look on plain: not_delivered, call call_" in told.err
+    assert "not confirmed: look on plain: not_delivered, call_" in told.err
 
 
 @pytest.mark.parametrize(
@@ -170,3 +171,31 @@ def test_an_agent_from_a_file(scene: Scene, tmp_path: Path) -> None:
     assert renamed["name"] == "other"
     path.write_text("[]")
     assert invoke("agent", "create", "--file", str(path), **at(scene.relay)).status == 2
+
+
+def test_what_waits_for_somebody_is_asked_about_before_the_new_question(scene: Scene) -> None:
+    words = ["--session"]
+    with scene.relay.client() as admin:
+        agent = next(each for each in admin.every("agents") if each["name"] == "clerk")
+    with Api(scene.relay.url, scene.key) as client:
+        held = client.post("sessions", body={"agent": agent["id"]})["id"]
+        message = {"type": "user.message", "content": [{"type": "text", "text": "call change with {}"}]}
+        client.post("sessions", held, "events", body={"events": [message]})
+        until(lambda: client.get("sessions", held)["status"] == "idle", "it waits")
+
+        done = invoke("ask", "clerk", "say: mine", *words, held, "--json", **at(scene.relay, scene.key)).ok()
+
+    assert done.json["answer"] == "(scripted model) (obedient) mine"
+    assert done.json["messages"] == [done.json["answer"]]
+
+
+def test_a_tool_that_only_an_application_runs_does_not_keep_anybody_waiting(scene: Scene) -> None:
+    custom = {"type": "custom", "name": "page", "description": "d", "input_schema": {"type": "object"}}
+    with scene.relay.client() as admin:
+        admin.post("agents", body={"name": "pager", "model": "m", "tools": [custom]})
+        key = admin.post("keys", body={"agents": ["pager"], "tenant": "acme"})["key"]
+
+    done = invoke("ask", "pager", "call page with {}", "--json", **at(scene.relay, key)).ok()
+
+    assert [tool["name"] for tool in done.json["tools"]] == ["page"]
+    assert done.json["stop_reason"] == {"type": "end_turn"}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 JSON = dict[str, Any]
 
+_USES = ("agent.tool_use", "agent.mcp_tool_use", "agent.custom_tool_use")
+
 LONGEST_INPUT = 300  # characters of a tool's input that are shown while it runs; all of it where somebody decides
 
 
@@ -78,8 +80,10 @@ class _Answer:
         self._client, self._session, self._quiet = client, session, quiet
         self._texts: list[str] = []
         self._tools: list[JSON] = []
-        self._held: dict[str, JSON] = {}  # uses that wait for a confirmation
-        self._shown: set[str] = set()  # messages that came in pieces
+        self._uses: dict[str, JSON] = {}  # by the ids of their events
+        self._settled: set[str] = set()  # of them, those about which everything was said
+        self._earlier = False  # the session is still at an earlier question
+        self._shown = ""  # the message that is coming in pieces
         self._midline = False
         self._error: JSON | None = None
         self._idle: JSON = {}
@@ -92,8 +96,10 @@ class _Answer:
         path = ("sessions", self._session, "events")
         query = {"event_deltas[]": "agent.message"}
         with self._client.follow(*path, "stream", query=query) as events:
-            self._client.post(*path, body={"events": [sent]})
+            echo = self._client.post(*path, body={"events": [sent]})["data"][0]
             with _first_interrupt(self._interrupt):
+                if echo["processed_at"] is None:
+                    self._wait_for_earlier()
                 self._follow(events)
 
     def _interrupt(self) -> None:
@@ -102,12 +108,27 @@ class _Answer:
         with reach().client() as client:  # of its own: the other one is in the middle of reading
             client.post("sessions", self._session, "events", body={"events": [{"type": "user.interrupt"}]})
 
+    def _wait_for_earlier(self) -> None:
+        """The question waits for an earlier one, which may be waiting for somebody: nothing may happen of itself."""
+        self._earlier = True
+        self._say("(the session is still at an earlier question)")
+        query: dict[str, str | int] = {"order": "desc", "limit": 1, "types[]": "session.status_idle"}
+        if self._client.get("sessions", self._session)["status"] == "idle":
+            for event in self._client.get("sessions", self._session, "events", query=query)["data"]:
+                if event["stop_reason"]["type"] == "requires_action":
+                    self._act(event["stop_reason"]["event_ids"])
+
     def _follow(self, events: Iterator[JSON]) -> None:
         for event in events:
-            self._show(event)
+            if event["type"] in _USES:
+                self._uses[event["id"]] = event
+            if not self._earlier:
+                self._show(event)
             match event["type"]:
                 case "session.status_idle" if event["stop_reason"]["type"] == "requires_action":
-                    self._confirm(event["stop_reason"]["event_ids"])
+                    self._act(event["stop_reason"]["event_ids"])
+                case "session.status_idle" if self._earlier:
+                    self._earlier = False  # what comes now is the turn of all that waited
                 case "session.status_idle":
                     self._idle = event
                     return
@@ -118,18 +139,20 @@ class _Answer:
     def _show(self, event: JSON) -> None:
         match event["type"]:
             case "event_delta":
-                self._shown.add(event["event_id"])
+                if self._shown not in ("", event["event_id"]):
+                    self._say("(that answer was cut off; here it comes again)")
+                self._shown = event["event_id"]
                 self._write(event["delta"]["content"]["text"])
             case "agent.message":
                 text = "".join(block["text"] for block in event["content"] if block["type"] == "text")
                 self._texts.append(text)
-                if event["id"] not in self._shown:
+                if event["id"] != self._shown:
+                    self._end_line()
                     self._write(text)
                 self._end_line()
-            case "agent.tool_use" | "agent.mcp_tool_use" | "agent.custom_tool_use":
+                self._shown = ""
+            case kind if kind in _USES:
                 self._tools.append({"id": event["id"], "name": event["name"], "server": event.get("mcp_server_name")})
-                if event.get("evaluated_permission") == "ask":
-                    self._held[event["id"]] = event
                 self._say(f"-> {_use(event, LONGEST_INPUT)}")
             case "agent.mcp_tool_result" if event.get("outcome", "result") != "result":
                 self._say(f"   {event['outcome']} ({event.get('call_id')})")
@@ -137,15 +160,40 @@ class _Answer:
                 self._error = event["error"]
                 self._say(f"error: {event['error']['message']}")
 
-    def _confirm(self, waiting: list[str]) -> None:
-        """Ask about what is held; what others have to answer (a worker, an application) is theirs."""
-        for event_id in [each for each in waiting if each in self._held]:
-            use = self._held.pop(event_id)
-            allowed = self._asked(use)
-            answer: JSON = {"type": "user.tool_confirmation", "tool_use_id": event_id, "result": "allow"}
-            if not allowed:
-                answer |= {"result": "deny", "deny_message": "the person who asked did not allow it"}
-            self._client.post("sessions", self._session, "events", body={"events": [answer]})
+    def _act(self, waiting: list[str]) -> None:
+        """Do what can be done here about calls that wait, and say whom the others wait for."""
+        for event_id in [each for each in waiting if each not in self._settled]:
+            use = self._used(event_id)
+            self._settled.add(event_id)
+            if use["type"] == "agent.custom_tool_use":
+                said = [{"type": "text", "text": "There is no application here that could run this tool."}]
+                self._send(
+                    {
+                        "type": "user.custom_tool_result",
+                        "custom_tool_use_id": event_id,
+                        "is_error": True,
+                        "content": said,
+                    }
+                )
+            elif use.get("evaluated_permission") == "ask" and self._asked(use):
+                self._send({"type": "user.tool_confirmation", "tool_use_id": event_id, "result": "allow"})
+            elif use.get("evaluated_permission") == "ask":
+                why = "the person who asked did not allow it"
+                self._send(
+                    {"type": "user.tool_confirmation", "tool_use_id": event_id, "result": "deny", "deny_message": why}
+                )
+            else:
+                self._say(f"   waits for a sandbox worker: {use['name']}")
+
+    def _used(self, event_id: str) -> JSON:
+        """The use with that id; of an earlier turn's the stream does not tell."""
+        if event_id not in self._uses:
+            listed = self._client.every("sessions", self._session, "events")
+            self._uses |= {each["id"]: each for each in listed if each["type"] in _USES}
+        return self._uses[event_id]
+
+    def _send(self, event: JSON) -> None:
+        self._client.post("sessions", self._session, "events", body={"events": [event]})
 
     def _asked(self, use: JSON) -> bool:
         if self._quiet or not sys.stdin.isatty():
@@ -187,7 +235,8 @@ class _Answer:
         """The turn for a program."""
         return {
             "session": self._session,
-            "answer": "\n\n".join(self._texts),
+            "answer": self._texts[-1] if self._texts else "",
+            "messages": self._texts,
             "stop_reason": self._idle.get("stop_reason"),
             "unconfirmed": self._idle.get("unconfirmed", []),
             "tools": self._tools,
@@ -197,8 +246,9 @@ class _Answer:
     def last_words(self) -> Iterator[str]:
         """What a person should know beside the answer goes to stderr."""
         for each in self._idle.get("unconfirmed", ()):
-            what = f"{each['tool']} on {each['server']}" if each.get("tool") else str(each["server"])
-            speak.note(f"not confirmed: {speak.plain(what)}: {each['outcome']}, call {each['call_id']}")
+            what = f"{each['tool']} on {each['server']}" if each.get("tool") else f"the tools of {each['server']}"
+            call = f", {each['call_id']}" if each.get("call_id") else ""
+            speak.note(f"not confirmed: {speak.plain(what)}: {each['outcome']}{speak.plain(call)}")
         if not self._quiet:
             speak.note(f"to go on: arrowslit ask AGENT QUESTION --session {self._session}")
         return iter(())

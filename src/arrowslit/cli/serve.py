@@ -57,8 +57,8 @@ from arrowslit.cli.help import Command
 @click.option(
     "--model",
     metavar="MODEL",
-    help="What thinks for agents: anthropic, the URL of a server that speaks the Messages API, scripted, or"
-    " scripted:FILE. Without it agents cannot be asked; their tools can be called.",
+    help="What thinks for agents: anthropic, the URL of a server that speaks the Messages API, scripted,"
+    " scripted:FILE, or obedient (for tests). Without it agents cannot be asked; their tools can be called.",
 )
 @click.option(
     "--oidc",
