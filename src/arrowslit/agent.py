@@ -81,7 +81,7 @@ class OnUnknown(StrEnum):
     TELL = "tell"
 
 
-CANNOT_CONFIRM = "I can't confirm that right now: {tool} on {server} could not be reached."
+CANNOT_CONFIRM = "I can't confirm that right now: there is no certain answer from {tool} on {server}."
 """What an agent says by default instead of guessing. `{server}` and `{tool}` are filled in."""
 
 

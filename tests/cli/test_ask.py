@@ -130,7 +130,7 @@ def test_what_stayed_unconfirmed_is_said_and_exits_with_3(scene: Scene) -> None:
     (unconfirmed,) = done.json["unconfirmed"]
     assert (done.status, unconfirmed["server"], unconfirmed["tool"]) == (3, "plain", "look")
     assert unconfirmed["outcome"] == "not_delivered"
-    assert done.json["answer"] == "I can't confirm that right now: look on plain could not be reached."
+    assert done.json["answer"] == "I can't confirm that right now: there is no certain answer from look on plain."
     assert told.status == 3
     assert "not confirmed: look on plain: not_delivered, call_" in told.err
 

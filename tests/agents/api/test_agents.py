@@ -97,7 +97,7 @@ async def test_an_agent_has_the_official_shape_with_every_default_filled_in(admi
         "multiagent": None,
         "execution_identity": {"type": "service_account"},
         "on_unknown": "stop",
-        "cannot_confirm": "I can't confirm that right now: {tool} on {server} could not be reached.",
+        "cannot_confirm": "I can't confirm that right now: there is no certain answer from {tool} on {server}.",
         "default_environment": None,
         "limits": {"model_requests": 50, "tool_calls": 200, "output_tokens": 200_000, "seconds": 3600.0},
         "created_at": "2026-11-18T11:06:40.000Z",

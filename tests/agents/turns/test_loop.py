@@ -424,7 +424,7 @@ async def test_with_stop_and_no_tools_known_nothing_could_be_checked_so_the_mode
     assert error(events)["type"] == "mcp_connection_failed_error"
     assert error(events)["mcp_server_name"] == "internal"
     assert words_of(events[-2]) == (
-        "I can't confirm that right now: check_stock, order on internal could not be reached."
+        "I can't confirm that right now: there is no certain answer from check_stock, order on internal."
     )
     unreached = {"call_id": None, "server": "internal", "tool": None, "outcome": "not_delivered"}
     assert events[-1].body["unconfirmed"] == [unreached]
