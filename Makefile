@@ -5,11 +5,11 @@ PYTHON ?= python3
 ARGS =
 BIN = .venv/bin
 
-.PHONY: help demo test lint fmt lock clean python venv programs clients
+.PHONY: help demo test bench bench-quick lint fmt lock clean python venv programs rivals clients
 .NOTPARALLEL:
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 demo: python  ## the whole loop on this machine, told in the terminal
 	@"$(PYTHON)" requirements/system.py bwrap
@@ -18,6 +18,12 @@ demo: python  ## the whole loop on this machine, told in the terminal
 
 test: venv clients programs  ## every test; ARGS="tests/relay -k tenant" for some
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: venv rivals  ## what arrowslit costs beside ssh -R, nginx and others; 15 minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: venv rivals  ## the same in a tenth of the time, for a first look
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
 lint: venv  ## format, rules, types, and who may import whom
 	$(BIN)/ruff format --check
@@ -43,7 +49,11 @@ venv: python
 	@"$(PYTHON)" requirements/install.py dev
 
 programs: python
-	@"$(PYTHON)" requirements/system.py bwrap curl git
+	@"$(PYTHON)" requirements/system.py bwrap curl git wrk
+
+rivals: python
+	@"$(PYTHON)" requirements/system.py wrk nginx sshd ssh
+	@"$(PYTHON)" benchmarks/environments.py
 
 clients: python
 	@"$(PYTHON)" tests/clients/environments.py

@@ -12,6 +12,7 @@ from pathlib import Path
 import install
 
 CLIENTS = install.ROOT / "tests" / "clients"
+BENCHMARKS = install.ROOT / "benchmarks"
 ALWAYS = ("--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--quiet", "--upgrade")
 PROJECT = "pyproject.toml"
 DEV = "requirements/dev.txt"
@@ -25,7 +26,7 @@ def main() -> None:
     compile_to(
         Path("requirements/demo.txt"), PROJECT, "--extra", "demo", "--group", "build", "-c", DEV, "--no-annotate"
     )
-    for source in sorted(CLIENTS.glob("*.in")):
+    for source in sorted([*CLIENTS.glob("*.in"), *BENCHMARKS.glob("*.in")]):
         compile_to(source.with_suffix(".txt"), os.path.relpath(source, install.ROOT), "--no-annotate")
 
 

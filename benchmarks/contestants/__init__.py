@@ -1,0 +1,1 @@
+"""Contestants: arrowslit, and what people would use in its place; one file each."""

@@ -1,0 +1,1 @@
+"""Loads: what is done to a contestant, and what came of it."""

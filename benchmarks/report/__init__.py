@@ -1,0 +1,1 @@
+"""What is shown of a run: tables for the terminal, a chart for a page."""
