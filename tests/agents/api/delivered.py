@@ -25,6 +25,7 @@ class Delivered:
     worker_id: str
     session: str
     work: str
+    key_id: str
     key: str
     worker: str
     token: str
@@ -47,7 +48,7 @@ async def deliver(app: Starlette, store: Store, tenant: str = "acme") -> Deliver
     environment = await store.environments.create(f"of-{tenant}")
     worker_key, worker = await store.environments.create_key(environment.id)
     agent = await store.agents.create(replace(definition(f"of-{tenant}"), builtin=Builtin()))
-    _, key = await store.keys.create(scopes={Scope.INVOKE}, agents={agent.id}, tenant=Tenant(tenant))
+    made, key = await store.keys.create(scopes={Scope.INVOKE}, agents={agent.id}, tenant=Tenant(tenant))
     async with Caller(app, key) as invoker:
         said = {"type": "user.message", "content": [{"type": "text", "text": "Go."}]}
         asked = {"agent": agent.id, "environment_id": environment.id, "initial_events": [said]}
@@ -55,7 +56,7 @@ async def deliver(app: Starlette, store: Store, tenant: str = "acme") -> Deliver
     work = await store.work.of_session(session)
     assert work is not None
     token = await _poll(app, worker, environment.id)
-    return Delivered(app, store, environment.id, worker_key.id, session, work.id, key, worker, token)
+    return Delivered(app, store, environment.id, worker_key.id, session, work.id, made.id, key, worker, token)
 
 
 async def _poll(app: Starlette, worker: str, environment: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote
@@ -17,9 +17,10 @@ from arrowslit.agents.api.pages import PageQuery, Position, page
 from arrowslit.agents.api.reading import read_body, read_query
 from arrowslit.agents.api.resource import INVOKERS, Doorkeeper, Method, caller
 from arrowslit.agents.api.schema import Nothing, Strict
+from arrowslit.agents.api.stream import still
 from arrowslit.agents.api.visible import present, visible
 from arrowslit.agents.sessions.log import Log
-from arrowslit.clock import rfc3339
+from arrowslit.clock import Clock, rfc3339
 from arrowslit.credential import CredentialKind
 from arrowslit.errors import Error
 from arrowslit.file import (
@@ -36,6 +37,8 @@ from arrowslit.file import (
 from arrowslit.record import Ledger
 from arrowslit.session import Session, SessionStatus
 from arrowslit.work import Worker
+
+LOOK_AFTER = 1.0  # seconds after which the credential of somebody who is still reading is looked at again
 
 BY_WORKER = frozenset({CredentialKind.SESSIONS_TOKEN})
 
@@ -59,9 +62,19 @@ class FilesApi:
     log: Log
     files: Files
     ledger: Ledger
+    clock: Clock
 
     def routes(self, keeper: Doorkeeper) -> list[Route]:
         """The paths of this resource."""
+
+        async def upload(request: Request) -> object:
+            """Keep a file: an input from whoever may use the session, an output from its worker."""
+            return await self.upload(request, keeper)
+
+        async def content(request: Request) -> object:
+            """The file's bytes."""
+            return await self.content(request, keeper)
+
         every = "/v1/sessions/{session_id}/files"
         one = f"{every}/{{file_id}}"
         missing = ("session_not_found", "file_not_found")
@@ -74,7 +87,7 @@ class FilesApi:
                     self.list, INVOKERS | BY_WORKER, query=FilesQuery, answer="FilePage", errors=("session_not_found",)
                 ),
                 post=Method(
-                    self.upload,
+                    upload,
                     INVOKERS | BY_WORKER,
                     query=UploadQuery,
                     answer="File",
@@ -88,7 +101,7 @@ class FilesApi:
                 delete=Method(self.delete, INVOKERS, body=Nothing, answer="Deleted", errors=recorded),
             ),
             keeper.resource(
-                f"{one}/content", get=Method(self.content, INVOKERS | BY_WORKER, errors=recorded, download=True)
+                f"{one}/content", get=Method(content, INVOKERS | BY_WORKER, errors=recorded, download=True)
             ),
         ]
 
@@ -99,8 +112,8 @@ class FilesApi:
         found = [each for each in await self.files.list(session.id) if query.purpose in (None, each.purpose)]
         return page(request, query, found, _position, _show)
 
-    async def upload(self, request: Request) -> object:
-        """Keep a file: an input from whoever may use the session, an output from its worker."""
+    async def upload(self, request: Request, keeper: Doorkeeper) -> object:
+        """What is sent by somebody who may no longer do so when it is complete is not kept."""
         query = read_query(request, UploadQuery)
         name = check_path(query.filename)
         media_type = check_media_type(request.headers.get("content-type", ""))
@@ -110,7 +123,14 @@ class FilesApi:
         if session.status is SessionStatus.TERMINATED:
             raise Error("session_terminated", "the session is over", hint="create a new one")
         purpose = Purpose.OUTPUT if isinstance(caller(request), Worker) else Purpose.INPUT
-        file = await self.files.add(session.id, name, purpose, media_type, request.stream())
+
+        async def pieces() -> AsyncIterator[bytes]:
+            async for piece in request.stream():
+                yield piece
+            if not await still(request, keeper):
+                raise Error("unauthenticated", "this credential ended meanwhile", hint="send the file with another")
+
+        file = await self.files.add(session.id, name, purpose, media_type, pieces())
         await self._record("file_stored", request, session, file)
         return _show(file)
 
@@ -119,8 +139,8 @@ class FilesApi:
         session = await self._session(request)
         return _show(await self.files.read(session.id, request.path_params["file_id"]))
 
-    async def content(self, request: Request) -> Response:
-        """The file's bytes, to be saved and not to be looked at: a browser runs nothing of them."""
+    async def content(self, request: Request, keeper: Doorkeeper) -> Response:
+        """To be saved and not to be looked at: a browser runs nothing of it."""
         session = await self._session(request)
         file, content = await self.files.open(session.id, request.path_params["file_id"])
         try:
@@ -129,7 +149,11 @@ class FilesApi:
         except BaseException:
             content.close()
             raise
-        return Download(file, content)
+
+        async def live() -> bool:
+            return await still(request, keeper)
+
+        return Download(file, content, live, self.clock)
 
     async def delete(self, request: Request) -> object:
         """Forget a file."""
@@ -161,9 +185,9 @@ class FilesApi:
 
 
 class Download(Response):
-    """The answer with a file's bytes, read as they are taken."""
+    """The answer with a file's bytes, read as they are taken. It breaks off when the right to read them ends."""
 
-    def __init__(self, file: File, content: Content) -> None:
+    def __init__(self, file: File, content: Content, live: Callable[[], Awaitable[bool]], clock: Clock) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers(
@@ -176,22 +200,24 @@ class Download(Response):
             }
         )
         self._content = content
+        self._live = live
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the file."""
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
-                async for piece in _pieces(self._content):
+                looked_at = self._clock.monotonic()
+                while piece := await self._content.read():
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    if self._clock.monotonic() - looked_at >= LOOK_AFTER:
+                        looked_at = self._clock.monotonic()
+                        if not await self._live():
+                            return  # the server then drops the connection
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._content.close()
-
-
-async def _pieces(content: Content) -> AsyncIterator[bytes]:
-    while piece := await content.read():
-        yield piece
 
 
 def _attachment(name: str) -> str:

@@ -77,7 +77,7 @@ def routes(
         *SessionsApi(log, agents, environments, clock, random).routes(keeper),
         *StreamApi(log, clock).routes(keeper),
         *EventsApi(log, ledger, clock).routes(keeper),
-        *FilesApi(log, files, ledger).routes(keeper),
+        *FilesApi(log, files, ledger, clock).routes(keeper),
         *SessionParts(log).routes(keeper),
         *WorkApi(environments, queue, polling, log, reaper, clock, random).routes(keeper),
         *RecordsApi(chains, ledger, seal).routes(keeper),
