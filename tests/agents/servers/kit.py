@@ -43,9 +43,10 @@ class McpServer:
     """A Target. It speaks the modern era, or the legacy one with sessions.
 
     Its tools `read` (declared read-only) and `write` do what their arguments say: `answer` with that result, `fail`
-    with that JSON-RPC error, `events` (messages that go ahead of the answer, as a stream), `ask` the client that, and
-    answer with what it said, `hang`, `lost`, `status`; after `seconds`, and with as much before each event. `does` is
-    done by every call, for what would not pass as an argument. `executed` is each call with its arguments.
+    with that JSON-RPC error, `status` with that HTTP status and the `body`, `events` (messages that go ahead of the
+    answer, as a stream), `ask` the client that, and answer with what it said, `hang`, `lost`; after `seconds`, and with
+    as much before each event. `does` is done by every call, for what would not pass as an argument. `executed` is each
+    call with its arguments.
     """
 
     def __init__(self, *, modern: bool = True, silent: bool = False) -> None:
@@ -149,6 +150,7 @@ class McpServer:
             return
         if "status" in does:
             reply.head(does["status"], [])
+            reply.piece(does.get("body", "").encode())
             return
         result = does.get("answer", {"content": []})
         if does.get("broken"):

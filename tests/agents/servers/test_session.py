@@ -198,14 +198,42 @@ async def test_the_words_of_an_error_are_bounded_too() -> None:
     assert len(str(texts(answer))) < KEPT + 1000
 
 
-@pytest.mark.parametrize("status", [202, 401, 500])
+GATEWAYS_WORDS = [
+    (202, ""),
+    (401, ""),
+    (500, ""),
+    (503, "<html>no healthy upstream</html>"),
+    (503, '{"error": {"code": 503, "message": "no healthy upstream"}}'),
+    (200, '["done"]'),
+    (200, '{"jsonrpc": "2.0", "id": 1}'),
+]
+
+
+@pytest.mark.promise("P3")
+@pytest.mark.parametrize(("status", "body"), GATEWAYS_WORDS)
 @simulated
-async def test_an_answer_without_a_result_is_an_error_of_the_server(status: int) -> None:
+async def test_after_an_answer_that_is_none_of_the_protocols_nobody_knows_whether_the_call_ran(
+    status: int, body: str
+) -> None:
+    server = McpServer()
+
+    async with scene(server) as here:
+        answer = await here.call(await here.open(), "write", status=status, body=body)
+
+    assert (answer.outcome, answer.is_error, answer.code) == (Outcome.OUTCOME_UNKNOWN, True, "outcome_unknown")
+    assert "nobody knows" in str(texts(answer))
+    assert len(server.executed) == 1
+
+
+@pytest.mark.parametrize("said", [{}, {"content": "12 pieces"}, {"quantity": 12}])
+@simulated
+async def test_a_result_without_content_is_no_result_of_a_tool_and_said_so(said: dict[str, object]) -> None:
     async with scene(McpServer()) as here:
-        answer = await here.call(await here.open(), "write", status=status)
+        answer = await here.call(await here.open(), "write", answer=said)
 
     assert (answer.outcome, answer.is_error) == (Outcome.RESULT, True)
-    assert str(status) in str(texts(answer))
+    assert "no result of a tool" in str(texts(answer)[0])
+    assert ("12" in str(texts(answer))) is bool(said)
 
 
 @ERAS

@@ -29,12 +29,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """The server said no: `code` is that of JSON-RPC, None where it gave no JSON-RPC error that can be read."""
+    """The server said no: `code` is that of JSON-RPC, None where it gave none.
+
+    `readable` is whether it was an answer of JSON-RPC at all. Where it was not, something in between may have spoken
+    (a gateway's 503, a login page), and whether the server did what it was asked for is not known.
+    """
 
     status: int
     message: str
     code: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    readable: bool = True
 
 
 def read(gathered: Gathering, call_id: str | None = None) -> Result | ServerError:
@@ -50,15 +55,19 @@ def read(gathered: Gathering, call_id: str | None = None) -> Result | ServerErro
     try:
         message = msgspec.json.decode(gathered.said)
     except UNREADABLE:
-        return ServerError(gathered.status, f"status {gathered.status} and no answer that can be read")
-    if not isinstance(message, dict):
-        return ServerError(gathered.status, f"status {gathered.status} and an answer that is none")
+        return _unreadable(gathered.status, "no answer that can be read")
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        return _unreadable(gathered.status, "an answer that is none")
     result, error = message.get("result"), message.get("error")
     if isinstance(error, dict):
         return _error(gathered, error, call_id)
     if isinstance(result, dict):
         return Result(result)
-    return ServerError(gathered.status, f"status {gathered.status} and neither a result nor an error")
+    return _unreadable(gathered.status, "neither a result nor an error")
+
+
+def _unreadable(status: int, what: str) -> ServerError:
+    return ServerError(status, f"status {status} and {what}", readable=False)
 
 
 def _error(gathered: Gathering, error: Mapping[str, Any], call_id: str | None) -> ServerError:

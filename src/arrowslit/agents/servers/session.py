@@ -170,14 +170,25 @@ def _is_lost(agreed: Speech, said: Result | ServerError | Error) -> bool:
 
 
 def _answer(said: Result | ServerError | Error, call_id: str) -> ToolAnswer:
+    """What a call came to, for the agent.
+
+    The ledger may say `result` where this says `outcome_unknown`: it records that an answer came through, and that is
+    so. That the answer says nothing of the call only its reader sees.
+    """
     match said:
         case Error():
             return failed(said, call_id)
+        case ServerError(message=words, readable=False):
+            words = f"the server answered with {words}; nobody knows whether the call was executed"
+            return failed(Error("outcome_unknown", words), call_id)
         case ServerError():
             return ToolAnswer(Outcome.RESULT, blocks({"content": [text(said.message)]}), True, call_id)
         case Result({"resultType": "input_required"}):
             words = "the tool asks for something that only a person could answer; agents are not asked"
             return ToolAnswer(Outcome.RESULT, (text(words),), True, call_id, "not_supported", words)
+        case Result(value) if not isinstance(value.get("content"), list) and value.get("structuredContent") is None:
+            words = "the server's answer is no result of a tool: it has no content"
+            return ToolAnswer(Outcome.RESULT, (text(words), *blocks(value)), True, call_id)
         case Result(value):
             return ToolAnswer(Outcome.RESULT, blocks(value), value.get("isError") is True, call_id)
 

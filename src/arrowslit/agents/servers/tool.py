@@ -34,7 +34,8 @@ class Progress:
 class ToolAnswer:
     """How a call ended, for the session and its model.
 
-    `outcome` is the one in the ledger. With `result` the content is the server's, also where the tool failed
+    `outcome` is the one in the ledger, but for an answer that came through and says nothing of the call: that is
+    `outcome_unknown` here, and `result` there. With `result` the content is the server's, also where the tool failed
     (`is_error`); every other outcome is an error too, and its content is our sentence. `code` is the registry's and
     `message` a sentence for a person, both None where the server gave a result.
     """
