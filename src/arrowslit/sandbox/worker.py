@@ -70,6 +70,7 @@ class Worker:
 
     async def drain(self, seconds: float) -> None:
         """Leave all sessions. Calls that run have so many seconds; then they are ended, answered and given up."""
+        log.info("leaving %d sessions", len(self._serving))
         self._sessions.leave()
         if await self._still_serving(seconds):
             log.warning("calls still run after %.0f s: they are ended", seconds)
