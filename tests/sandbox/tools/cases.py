@@ -167,6 +167,12 @@ SAME: dict[str, Case] = {
         ),
         before=LINKS,
     ),
+    "read follows 40 symlinks that lead nowhere": same(
+        read("l1"),
+        read("l6"),
+        read("l5"),
+        before="for i in $(seq 45); do ln -s l$((i + 1)) l$i; done",
+    ),
     "read reads what is named strangely": same(
         *(read(path) for path in ("a b", "a\nb", "-rf", "*", "caf\u00e9", "\U0001f600", "'\"$(x)", "~", "\\n")),
         before=r"""

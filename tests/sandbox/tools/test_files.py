@@ -49,11 +49,16 @@ async def test_a_file_that_may_not_be_read_says_so(hands: Hands) -> None:
     assert await hands("grep", pattern=".") == "no matches"
 
 
-async def test_a_swapped_folder_leads_nowhere_else(hands: Hands) -> None:
-    """H1 of the host-side checks: a symlink takes the place of a folder between the look and the opening."""
-    await hands("bash", command="mkdir d; echo inside >d/passwd; ln -s /etc l" + SWAP)
+@pytest.mark.parametrize(
+    ("before", "path"),
+    [("mkdir d; echo inside >d/passwd; ln -s /etc l", "d/passwd"), ("echo inside >d; ln -s /etc/passwd l", "d")],
+    ids=["folder", "file"],
+)
+async def test_what_is_swapped_for_a_symlink_leads_nowhere_else(before: str, path: str, hands: Hands) -> None:
+    """H1 of the host-side checks: a symlink takes the place of a folder or file between the look and the opening."""
+    await hands("bash", command=before + SWAP)
 
-    said = [await hands("read", file_path="d/passwd") for _ in range(400)]
+    said = [await hands("read", file_path=path) for _ in range(400)]
     await hands("bash", command="kill %1")
 
     assert {each if each == "inside\n" else each[:11] for each in said} == {"inside\n", "error: read"}

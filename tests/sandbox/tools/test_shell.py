@@ -38,7 +38,8 @@ async def test_a_command_that_runs_out_of_time_is_killed_with_its_children(hands
     assert await hands("bash", command="pgrep -cx sleep || true") == "0"
 
 
-async def test_what_a_cancelled_command_prints_is_nobodys(hands: Hands) -> None:
+async def test_what_a_cancelled_command_prints_is_nobodys(sandbox: Sandbox, hands: Hands) -> None:
+    other = Hands(sandbox)
     async with asyncio.timeout(5):
         call = asyncio.create_task(hands("bash", command="touch begun; sleep 0.2; echo late; sleep 66"))
         while await hands("glob", pattern="begun") == "no matches":
@@ -47,9 +48,11 @@ async def test_what_a_cancelled_command_prints_is_nobodys(hands: Hands) -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
 
+    assert await other("bash", command="pgrep -cx sleep || true") == "0"
+    await other.close()
     assert await hands("bash", command="echo next") == "error: bash: bash session terminated; restart required"
     await hands("bash", restart=True)
-    assert await hands("bash", command="echo next; pgrep -cx sleep || true") == "next\n0"
+    assert await hands("bash", command="echo next") == "next"
 
 
 async def test_commands_that_come_at_once_run_one_after_the_other(hands: Hands) -> None:
@@ -142,6 +145,10 @@ async def test_the_environment_is_the_sandboxs_and_what_was_given(sandbox: Sandb
         "HOME HTTPS_PROXY LANG PATH PWD SHLVL TERM TMPDIR USER _",
         "http://127.0.0.1:3128 dumb /workspace",
     ]
+
+
+async def test_a_command_has_no_open_file_but_the_three(hands: Hands) -> None:
+    assert await hands("bash", command="ls /proc/self/fd") == "0\n1\n2\n3"  # the last is what ls itself opened
 
 
 async def test_closed_tools_leave_nothing_open(sandbox: Sandbox) -> None:
