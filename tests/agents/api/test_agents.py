@@ -336,6 +336,8 @@ async def test_the_first_label_of_a_server_names_its_target(admin: Caller, store
         ({"version": 1}, "unknown_field"),
         ({"skills": [{"type": "custom", "skill_id": "s"}]}, "not_supported"),
         ({"multiagent": {"type": "coordinator"}}, "not_supported"),
+        ({"multiagent": {}}, "not_supported"),
+        ({"multiagent": False}, "not_supported"),
         ({"skills": {}}, "validation_error"),
         ({"vault_ids": ["vlt_1"]}, "unknown_field"),
         ({"sandbox": {"type": "cloud", "id": "env_1"}}, "validation_error"),
@@ -436,6 +438,16 @@ async def test_the_sandbox_has_its_tools_by_default_and_none_that_fetch_from_the
         }
     ]
     assert await admin.ok("POST", f"/v1/agents/{made['id']}", {"tools": made["tools"]}) == made
+
+
+async def test_whoever_enables_all_tools_of_the_sandbox_is_told_that_those_of_the_web_stay_off(admin: Caller) -> None:
+    every, listed = {**BUILTIN, "default_config": {"enabled": True}}, {**BUILTIN, "default_config": {"enabled": False}}
+    made = await admin.ok("POST", "/v1/agents", {"name": "a", "tools": [every]})
+    other = await admin.ok("POST", "/v1/agents", {"name": "b", "tools": [{**listed, "configs": [enabled("read")]}]})
+
+    (warning,) = made["warnings"]
+    assert "web_fetch and web_search do not run here" in warning
+    assert other["warnings"] == []
 
 
 async def test_an_allowlist_of_the_sandbox_enables_what_it_names(admin: Caller, store: Store) -> None:

@@ -109,6 +109,8 @@ async def test_a_session_can_use_less_than_its_agent(here: Served) -> None:
         ({"agent": "AGENT", "vault_ids": ["vlt_1"]}, (400, "not_supported")),
         ({"agent": "AGENT", "resources": [{"type": "file"}]}, (400, "not_supported")),
         ({"agent": "AGENT", "budget": {"max_list_cost": 1}}, (400, "not_supported")),
+        ({"agent": "AGENT", "budget": {}}, (400, "not_supported")),
+        ({"agent": "AGENT", "budget": []}, (400, "not_supported")),
         ({"agent": "AGENT", "initial_events": [{"type": "user.interrupt"}]}, (400, "validation_error")),
         ({"agent": "AGENT", "initial_events": [{"type": "user.define_outcome"}]}, (400, "not_supported")),
         ({"agent": "AGENT", "initial_events": [HELLO] * 51}, (400, "validation_error")),
@@ -209,6 +211,21 @@ async def test_tools_are_narrowed_between_turns_only(here: Served) -> None:
     update = client.beta.sessions.update(made.id, agent={"tools": []})
     assert await refusal(update) == (400, "session_running")
     assert await refusal(client.beta.sessions.update(made.id, vault_ids=["vlt_1"])) == (400, "not_supported")
+
+
+async def test_what_a_session_cannot_have_may_be_asked_for_only_as_nothing(here: Served) -> None:
+    client = await here.person()
+    made = await client.beta.sessions.create(
+        agent=here.agent.id, environment_id=here.environment.id, vault_ids=[], resources=[], extra_body={"budget": None}
+    )
+    assert (made.vault_ids, made.resources) == ([], [])
+
+    nothing: list[dict[str, object]] = [{"vault_ids": []}, {"vault_ids": None}, {"budget": None}]
+    for body in nothing:
+        await client.beta.sessions.update(made.id, extra_body=body)
+    something: list[dict[str, object]] = [{"vault_ids": {}}, {"vault_ids": False}, {"budget": {}}, {"budget": 0}]
+    for body in something:
+        assert await refusal(client.beta.sessions.update(made.id, extra_body=body)) == (400, "not_supported")
 
 
 async def test_pages_lead_forth_and_back(here: Served) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from arrowslit.agent import CANNOT_CONFIRM, Agent, Builtin, Definition, OnUnknown, TurnLimits
 from arrowslit.agents.api.reading import check_label, patched
 from arrowslit.agents.api.schema import AgentBody, LimitsBody, ModelBody
-from arrowslit.agents.api.tools import AskedTools, read_tools, show_builtin, show_custom
+from arrowslit.agents.api.tools import WEB_TOOLS, AskedTools, read_tools, show_builtin, show_custom
 from arrowslit.agents.api.toolsets import Reader, show_server, show_toolset
 from arrowslit.clock import rfc3339
 from arrowslit.environment import Environments
@@ -81,11 +81,7 @@ def show(agent: Agent) -> Mapping[str, object]:
         "created_at": rfc3339(agent.created_at),
         "updated_at": rfc3339(agent.updated_at),
         "archived_at": None if agent.archived_at is None else rfc3339(agent.archived_at),
-        "warnings": [
-            f"every tool of {each.server.name} is allowed, also those that it grows later"
-            for each in agent.definition.toolsets
-            if each.everything
-        ],
+        "warnings": list(_warnings(agent.definition)),
     }
 
 
@@ -134,12 +130,21 @@ def read_model(body: str | ModelBody) -> Mapping[str, object]:
 
 
 def refuse_unsupported(body: AgentBody) -> None:
-    """Say so, rather than ignore what was asked for."""
-    for name in ("skills", "multiagent"):
-        if getattr(body, name):
+    """Say so, rather than ignore what was asked for. Null asks for nothing, nor does a list with nothing in it."""
+    for name, value in (("skills", body.skills or None), ("multiagent", body.multiagent)):
+        if value is not None:
             raise Error("not_supported", f"{name} is not supported", hint="leave it out")
     if body.execution_identity not in (None, {"type": "service_account"}):
         raise Error("not_supported", "agents run as the service account only", hint="leave execution_identity out")
+
+
+def _warnings(definition: Definition) -> Iterator[str]:
+    """What whoever made the agent may not be aware of."""
+    for each in definition.toolsets:
+        if each.everything:
+            yield f"every tool of {each.server.name} is allowed, also those that it grows later"
+    if definition.builtin is not None and definition.builtin.enabled:
+        yield f"{' and '.join(WEB_TOOLS)} do not run here: they stay off, although the sandbox's other tools are on"
 
 
 def _system(body: AgentBody) -> str | UnsetType | None:

@@ -77,7 +77,8 @@ class SessionsQuery(ArchivableQuery):
 
 
 def refuse_unsupported(vault_ids: object, budget: object, resources: object = None) -> None:
-    """Say so, rather than ignore what was asked for."""
-    for name, value in (("vault_ids", vault_ids), ("budget", budget), ("resources", resources)):
-        if value:
+    """Say so, rather than ignore what was asked for. Null asks for nothing, nor does a list with nothing in it."""
+    lists = {name: value for name, value in (("vault_ids", vault_ids), ("resources", resources)) if value != []}
+    for name, value in {**lists, "budget": budget}.items():
+        if value is not None:
             raise Error("not_supported", f"{name} is not supported", hint="leave it out")
