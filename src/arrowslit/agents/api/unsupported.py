@@ -22,7 +22,7 @@ _SECRETS = "an MCP server keeps its own secrets, on its side of the tunnel: give
 _INSTEAD = {
     "vaults": _SECRETS,
     "memory_stores": "let an agent remember through a tool of your own",
-    "files": "send text in a message, or fetch what is large through a tool",
+    "files": "put it into a session: POST /v1/sessions/{id}/files?filename=NAME",
     "skills": "put what an agent should know into its instructions",
     "deployments": "create sessions directly",
     "deployment_runs": "create sessions directly",
@@ -81,7 +81,7 @@ class SessionParts:
     async def add(self, request: Request) -> object:
         """Refuse."""
         await visible(request, self.log)
-        raise Error("not_supported", "a session takes no files or repositories", hint=_INSTEAD["files"])
+        raise Error("not_supported", "a session takes no resources", hint=_INSTEAD["files"])
 
     async def none(self, request: Request) -> object:
         """There is none that could be meant."""
