@@ -18,17 +18,18 @@ from arrowslit.agents.models.model import Model, ModelRequest
 from arrowslit.agents.models.scripted import Scripted, Turn
 from arrowslit.agents.servers.tool import ToolAnswer, ToolDefinition, failed
 from arrowslit.agents.sessions.change import Change
+from arrowslit.agents.sessions.ending import end_calls
 from arrowslit.agents.sessions.frames import Preview
 from arrowslit.agents.sessions.inbox import Sender, SentEvent, send
 from arrowslit.agents.sessions.log import Log
-from arrowslit.agents.sessions.state import IDLE
+from arrowslit.agents.sessions.state import IDLE, State
 from arrowslit.agents.turns.loop import Loop
 from arrowslit.agents.turns.runner import Runner
 from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
 from arrowslit.principal import Principal
 from arrowslit.record import Fields
-from arrowslit.session import Event, EventFilter, Sessions
+from arrowslit.session import Event, EventFilter, Session, Sessions
 from arrowslit.testing.loop import SimClock, random_bytes, run
 from arrowslit.testing.sessions import MemorySessions
 from tests.agents.tale import CHECK_STOCK, DROP_TABLE, ORDER, session, text
@@ -194,14 +195,16 @@ class Bench:
 
     async def send(self, type: str, id: str = SESSION, /, **body: object) -> None:
         """Send one event as the API does."""
-        lease = await self.log.hold(id) if type == "user.interrupt" else None
-        _, state = await self.log.read(id)
-        left = await self.sessions.dispatched(id, [call.id for call in state.open])
-        sent = SentEvent(self.log.new_event_id(), type, body)
-        sender = Sender(may_confirm=True)
-        await self.log.change(id, lambda _, now: send(now, [sent], sender, self.clock.now(), dispatched=left))
-        if lease is not None:
-            await self.sessions.release(lease)
+        sent = [SentEvent(self.log.new_event_id(), type, body)]
+        who = Sender(may_confirm=True)
+
+        def decide(_: Session, now: State, left: Mapping[str, str]) -> Change | None:
+            return send(now, sent, who, self.clock.now(), dispatched=left)
+
+        if type == "user.interrupt":
+            await end_calls(self.log, id, decide)
+        else:
+            await self.log.change(id, lambda session, now: decide(session, now, {}))
 
     async def ask(self, words: str, id: str = SESSION) -> list[Event]:
         """Say something; the events until the session is idle."""

@@ -63,7 +63,7 @@ def model(chance: random.Random) -> Callable[[ModelRequest], Turn]:
             return Fault("529", 0.2)
         if chance.random() < 0.4:
             return says("Done.")
-        return uses(*["internal__check_stock"] * chance.randint(1, 3))
+        return uses(*[chance.choice(["internal__check_stock", "internal__order"])] * chance.randint(1, 6))
 
     return turn
 
@@ -85,11 +85,14 @@ async def life(house: Bench, fate: Fate, chance: random.Random) -> bool:
     mortal = subject(house, fate)
 
     async def relay() -> None:
-        async with mortal.running():
+        async with mortal.running(), asyncio.TaskGroup() as bosses:
+            asked = [bosses.create_task(boss(mortal, session_id, chance)) for session_id in SESSIONS]
             async with asyncio.TaskGroup() as people:
                 for session_id in SESSIONS:
                     people.create_task(person(mortal, session_id, chance))
             await over(house)
+            for each in asked:
+                each.cancel()
 
     process, death = asyncio.create_task(relay()), asyncio.create_task(fate.came.wait())
     await asyncio.wait([process, death], return_when=asyncio.FIRST_COMPLETED)
@@ -110,6 +113,29 @@ async def person(mortal: Bench, session_id: str, chance: random.Random) -> None:
         if chance.random() < 0.2:
             await asyncio.sleep(chance.random())
             await mortal.send("user.interrupt", session_id)
+
+
+async def boss(mortal: Bench, session_id: str, chance: random.Random) -> None:
+    """Says yes or no to what is held, to all of it at once, and sometimes stops it in the same moment."""
+    while True:
+        await asyncio.sleep(chance.random() * 0.2)
+        _, state = await mortal.log.read(session_id)
+        words = [
+            mortal.send(
+                "user.tool_confirmation",
+                session_id,
+                tool_use_id=call.id,
+                result=chance.choice(["allow", "allow", "deny"]),
+            )
+            for call in state.open
+            if call.held
+        ]
+        if words and chance.random() < 0.5:
+            words.append(mortal.send("user.interrupt", session_id))
+        chance.shuffle(words)
+        for answer in await asyncio.gather(*words, return_exceptions=True):
+            if answer is not None and not isinstance(answer, Error):  # too late, as a rule
+                raise answer
 
 
 async def over(house: Bench) -> None:
@@ -133,10 +159,7 @@ def check(seen: Seen) -> list[str]:
         results = [event for event in events if event.type == "agent.mcp_tool_result"]
         if Counter(uses_) != Counter(event.body["mcp_tool_use_id"] for event in results):
             wrong.append(f"P2: a call of {session_id} did not end once")
-        turns = [event.type for event in events if event.type in (RUNNING, RESCHEDULED, IDLE)]
-        while RESCHEDULED in turns:  # a pause in the middle of a turn: RUNNING comes again
-            at = turns.index(RESCHEDULED)
-            del turns[at : at + 2]
+        turns = begun_and_ended(events)
         if turns != [RUNNING, IDLE] * (len(turns) // 2):
             wrong.append(f"P2: a turn of {session_id} did not end once: {turns}")
         for event in results:
@@ -151,13 +174,31 @@ def check(seen: Seen) -> list[str]:
     return wrong
 
 
+def begun_and_ended(events: Sequence[Event]) -> list[str]:
+    """The events that begin and end turns, without the pauses in the middle of one, after which RUNNING comes again."""
+    turns, paused = list[str](), False
+    for event in events:
+        if event.type == RESCHEDULED or is_blocked(event):
+            paused = True
+        elif event.type in (RUNNING, IDLE):
+            if not (paused and event.type == RUNNING):
+                turns.append(event.type)
+            paused = False
+    return turns
+
+
+def is_blocked(event: Event) -> bool:
+    """Whether the turn waits for a person."""
+    return event.type == IDLE and "requires_action" in str(event.body["stop_reason"])
+
+
 def guessed(events: Sequence[Event]) -> bool:
     """Whether a model was asked between an unknown and the end of that turn."""
     unknown = False
     for event in events:
         if event.type == "agent.mcp_tool_result" and event.body.get("outcome") in ("outcome_unknown", "timeout"):
             unknown = True
-        elif event.type == IDLE:
+        elif event.type == IDLE and not is_blocked(event):
             unknown = False
         elif event.type == "span.model_request_start" and unknown:
             return True

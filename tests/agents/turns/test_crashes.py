@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from arrowslit.agent import OnUnknown
 from arrowslit.agents.models.model import ModelRequest
 from arrowslit.agents.models.scripted import Turn
 from arrowslit.agents.sessions.state import IDLE
+from arrowslit.errors import Error
 from arrowslit.session import Event
 from tests.agents.bench import SESSION, Bench, says, simulated, uses
 from tests.agents.fate import Fate, doomed_bench, subject
@@ -21,7 +23,8 @@ from tests.agents.tale import DEFINITION, text
 
 CHECK = "internal__check_stock"
 CALLS = 3
-POINTS = 150  # more than a turn has; a test says so if it grows
+ORDERS = 6
+POINTS = 300  # more than a turn has; a test says so if it grows
 
 
 def three_calls_then_words(request: ModelRequest) -> Turn:
@@ -171,3 +174,54 @@ async def test_a_turn_that_is_interrupted_anywhere_ends_at_once_and_claims_nothi
         if not interrupted:
             break
     assert in_the_middle > 0
+
+
+def orders_then_words(request: ModelRequest) -> Turn:
+    """Calls that a person is asked about."""
+    content = request.messages[-1]["content"]
+    return says("Done.") if content[-1]["type"] == "tool_result" else uses(*["internal__order"] * ORDERS)
+
+
+@pytest.mark.promise("P3")
+@pytest.mark.parametrize("interrupt_first", [True, False])
+@simulated
+async def test_confirmations_and_an_interrupt_at_once_claim_of_no_call_that_left_that_it_was_not_made(
+    interrupt_first: bool,
+) -> None:
+    outcomes = Counter[str]()
+    for at in range(1, POINTS):
+        house = doomed_bench(orders_then_words)
+        second: list[asyncio.Task[None]] = []
+
+        async def interrupt() -> None:
+            await mortal.send("user.interrupt")  # noqa: B023
+
+        async def confirm() -> None:
+            await asyncio.gather(*(confirmed(mortal, order) for order in orders))  # noqa: B023
+
+        begin, follow = (interrupt, confirm) if interrupt_first else (confirm, interrupt)
+        fate = Fate(0, lambda: second.append(asyncio.create_task(follow())))  # noqa: B023
+        mortal = subject(house, fate)
+        async with mortal.running():
+            await mortal.create(DEFINITION)
+            events = await mortal.ask("Go")
+            orders = [event.id for event in events if event.type == "agent.mcp_tool_use"]
+            fate.at = fate.count + at
+            await begin()
+            await over(mortal)
+            await asyncio.gather(*second)
+            _, results = check_log(await mortal.events())
+            await check_calls(house, results)
+            outcomes.update(str(event.body["outcome"]) for event in results.values())
+        if not second:
+            break
+    else:
+        raise AssertionError("the turn has more points than were tried")
+    assert outcomes["denied"] > 0
+    assert outcomes["outcome_unknown"] > 0
+
+
+async def confirmed(house: Bench, call: str) -> None:
+    """A person says yes, if it is not too late."""
+    with suppress(Error):
+        await house.send("user.tool_confirmation", tool_use_id=call, result="allow")

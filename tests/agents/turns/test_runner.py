@@ -13,7 +13,7 @@ from arrowslit.agents.models.model import ModelRequest
 from arrowslit.agents.models.scripted import Fault, Turn
 from arrowslit.agents.servers.tool import ToolAnswer
 from arrowslit.agents.sessions.state import IDLE
-from arrowslit.agents.turns.runner import AT_ONCE, DRAIN, EACH
+from arrowslit.agents.turns.runner import AT_ONCE, DRAIN, EACH, MOST_FAILURES
 from arrowslit.session import Batch, Lease
 from arrowslit.testing.loop import SimClock
 from arrowslit.testing.sessions import MemorySessions
@@ -272,10 +272,15 @@ async def test_a_session_that_makes_the_relay_fail_is_ended_and_others_do_not_no
 
 
 class NoResults(MemorySessions):
-    """A store that fails whenever whoever works on a session wants to keep the result of a call."""
+    """A store that fails whenever the result of a call is to be kept, until the relay gives up."""
+
+    def __init__(self, clock: SimClock) -> None:
+        super().__init__(clock)
+        self.failures = MOST_FAILURES
 
     async def append(self, batch: Batch) -> None:
-        if batch.lease and any(event.type == "agent.mcp_tool_result" for event in batch.events):
+        if self.failures and any(event.type == "agent.mcp_tool_result" for event in batch.events):
+            self.failures -= 1
             raise OSError("the disk is full")
         await super().append(batch)
 
@@ -291,6 +296,7 @@ async def test_a_session_that_is_ended_for_a_defect_does_not_claim_that_its_call
 
     (answer,) = only(list(await house.events()), "agent.mcp_tool_result")
     assert answer.body["outcome"] == "outcome_unknown"
+    assert "internal_error" in str(only(list(await house.events()), "session.error")[-1].body)
     assert [call_id for _, _, call_id in house.servers.reached] == [answer.body["call_id"]]
 
 

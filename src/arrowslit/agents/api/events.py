@@ -19,6 +19,7 @@ from arrowslit.agents.api.sending import SendBody, as_sent, read_sent
 from arrowslit.agents.api.visible import present, visible
 from arrowslit.agents.sessions import inbox
 from arrowslit.agents.sessions.change import Change
+from arrowslit.agents.sessions.ending import end_calls
 from arrowslit.agents.sessions.frames import shown
 from arrowslit.agents.sessions.inbox import RESULTS, Sender, SentEvent
 from arrowslit.agents.sessions.log import Changed, Log
@@ -116,26 +117,14 @@ class EventsApi:
         return {"data": answer}
 
     async def _change(self, session: Session, sent: Sequence[SentEvent], sender: Sender) -> Changed:
-        if not (session.runnable and any(each.type == "user.interrupt" for each in sent)):
-            return await self._append(session.id, sent, sender, {})
+        def decide(_: Session, state: State, left: Mapping[str, str]) -> Change | None:
+            return inbox.send(state, sent, sender, self.clock.now(), dispatched=left)
+
+        if not any(each.type == "user.interrupt" for each in sent):
+            return await self.log.change(session.id, lambda session, state: decide(session, state, {}))
         _, state = await self.log.read(session.id)
         inbox.send(state, sent, sender, self.clock.now())  # what is refused disturbs no turn
-        lease = await self.log.hold(session.id)
-        try:
-            _, state = await self.log.read(session.id)
-            dispatched = await self.log.sessions.dispatched(session.id, [call.id for call in state.open])
-            return await self._append(session.id, sent, sender, dispatched)
-        finally:
-            if lease is not None:
-                await self.log.sessions.release(lease)
-
-    async def _append(
-        self, session_id: str, sent: Sequence[SentEvent], sender: Sender, dispatched: Mapping[str, str]
-    ) -> Changed:
-        def decide(_: Session, state: State) -> Change | None:
-            return inbox.send(state, sent, sender, self.clock.now(), dispatched=dispatched)
-
-        return await self.log.change(session_id, decide)
+        return await end_calls(self.log, session.id, decide)
 
     async def _known(self, session_id: str, state: State, sent: SentEvent) -> Event:
         """The stored event in whose place `sent` came again or too late: one of the newest, as a rule."""

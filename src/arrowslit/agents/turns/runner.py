@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
+from arrowslit.agents.sessions.ending import end_calls
 from arrowslit.agents.sessions.log import Log
 from arrowslit.agents.sessions.state import runnable
 from arrowslit.agents.turns.turn import given_up, session_error
@@ -81,9 +82,12 @@ class Runner:
         self._bell.set()
 
     def interrupt(self, session_id: str) -> None:
-        """Whoever works on that session here stops now. Its lease was taken away before, so nothing more counts."""
+        """Whoever works on that session here stops now. Its lease was taken away before, so nothing more counts.
+
+        Not so who asks for it: that is a task which ends the turn of the session it could not take further.
+        """
         task = self._running.get(session_id)
-        if task is not None:
+        if task is not None and task is not asyncio.current_task():
             task.cancel()
 
     def revoked(self, principal_id: str) -> None:
@@ -238,10 +242,10 @@ class Runner:
         words = "the relay failed again and again to take this session further; see its log"
         end = session_error("unknown_error", words, code="internal_error")
         try:
-            _, state = await self._log.read(session_id)
-            left = await self._sessions.dispatched(session_id, [call.id for call in state.open])
-            await self._log.change(
-                session_id, lambda _, now: given_up(now, end, dispatched=left) if runnable(now) else None
+            await end_calls(
+                self._log,
+                session_id,
+                lambda _, now, left: given_up(now, end, dispatched=left) if runnable(now) else None,
             )
         except Exception:
             _log.exception("session %s cannot be ended either", session_id)

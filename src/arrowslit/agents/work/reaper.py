@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from arrowslit.agents.sessions.change import Change
 from arrowslit.agents.sessions.closing import close_open, failed
+from arrowslit.agents.sessions.ending import end_calls
 from arrowslit.agents.sessions.log import Log
 from arrowslit.agents.sessions.state import CallKind, State, wants_worker
 from arrowslit.agents.turns.turn import given_up, session_error
@@ -108,14 +109,7 @@ class Reaper:
 
     async def _give_up(self, session_id: str) -> None:
         """End the turn of a session that finds no worker, whatever else goes on in it."""
-        lease = await self._log.hold(session_id)
-        try:
-            _, state = await self._log.read(session_id)
-            dispatched = await self._log.sessions.dispatched(session_id, [call.id for call in state.open])
-            await self._log.change(session_id, lambda _session, state: _hopeless(state, dispatched))
-        finally:
-            if lease is not None:
-                await self._log.sessions.release(lease)
+        await end_calls(self._log, session_id, lambda _, state, left: _hopeless(state, left))
 
     async def _progress(self, item: Work) -> bool:
         """Whether a result came from the sandbox since the item's last delivery; before we write such results."""
