@@ -54,8 +54,14 @@ class Database:
     async def _finish(self, begun: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(begun)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Nobody may be there any more to hear how it went: that is no news to the event loop."""
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _read(self, query: Executable) -> Sequence[Row[Any]]:
         async with self._reading.connect() as connection:
