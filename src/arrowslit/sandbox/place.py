@@ -62,6 +62,7 @@ class Place:
         self._way_out: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._over = False
+        self._recording: set[asyncio.Task[bool]] = set()  # no group's, for they outlast what is cancelled
 
     async def call(self, name: str, input: Mapping[str, object]) -> Answer:
         """Use a tool. One call, one record: what cannot be recorded is not answered."""
@@ -80,15 +81,19 @@ class Place:
                 status=0 if ended == "ok" else None,
                 seconds=self._around.clock.monotonic() - began,
             )
-            recorded = self._tasks.create_task(self._record(execution))
+            recorded = asyncio.create_task(self._record(execution))
+            self._recording.add(recorded)
+            recorded.add_done_callback(self._recording.discard)
         if not await recorded:
             return Answer(text(f"{name}: it was done, but could not be recorded; what it said is withheld"), True)
         return Answer(blocks, ended != "ok")
 
     async def close(self) -> None:
-        """End the sandbox and all that runs in it. No other is opened."""
+        """End the sandbox and all that runs in it, record what was done. No other is opened."""
         self._over = True
         await self._let_go()
+        if self._recording:
+            await asyncio.wait(self._recording)
 
     # ------------------------------------------------------------ inside
 
