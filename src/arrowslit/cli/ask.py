@@ -159,6 +159,8 @@ class _Answer:
             case "session.error":
                 self._error = event["error"]
                 self._say(f"error: {event['error']['message']}")
+                if hint := event["error"].get("hint"):
+                    self._say(f"hint: {hint}")
 
     def _act(self, waiting: list[str]) -> None:
         """Do what can be done here about calls that wait, and say whom the others wait for."""

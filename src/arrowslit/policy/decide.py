@@ -69,7 +69,7 @@ def decide(grant: Grant, tunnel: Tunnel, tenant: Tenant | None, asked: Asked | N
         return Deny(
             "tenant_required",
             "this tunnel serves callers with a tenant only",
-            "use a key that was created with --tenant",
+            "use a key of a tenant: arrowslit key create --agent AGENT --tenant TENANT",
         )
     if asked is None or asked.method is None:
         return ALLOW

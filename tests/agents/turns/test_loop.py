@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 
-from arrowslit.agent import Builtin, Definition, OnUnknown, Permission, ToolRule, TurnLimits
+from arrowslit.agent import Builtin, CustomTool, Definition, OnUnknown, Permission, ToolRule, TurnLimits
 from arrowslit.agents.models.model import ModelRequest
 from arrowslit.agents.models.obedient import ObedientScript
 from arrowslit.agents.models.scripted import Fault, Scripted, Turn
 from arrowslit.agents.servers.tool import ToolAnswer, ToolDefinition
 from arrowslit.agents.sessions.frames import Preview
 from arrowslit.agents.sessions.state import IDLE, RESCHEDULED
+from arrowslit.errors import Error
 from arrowslit.principal import Principal, Scope, Tenant
 from arrowslit.session import Event
 from tests.agents.bench import (
     SESSION,
     Bench,
+    FakeServers,
+    FakeSession,
     answers,
     bench,
     ends,
@@ -426,8 +429,7 @@ async def test_with_stop_and_no_tools_known_nothing_could_be_checked_so_the_mode
     assert words_of(events[-2]) == (
         "I can't confirm that right now: there is no certain answer from check_stock, order on internal."
     )
-    unreached = {"call_id": None, "server": "internal", "tool": None, "outcome": "not_delivered"}
-    assert events[-1].body["unconfirmed"] == [unreached]
+    assert unconfirmed_of(events) == [UNLISTED]
 
 
 @simulated
@@ -442,6 +444,87 @@ async def test_with_tell_a_turn_goes_on_without_the_tools_and_the_model_knows() 
     (asked,) = house.script.asked
     assert "internal" in asked.system
     assert CHECK not in {tool["name"] for tool in asked.tools}
+
+
+UNLISTED = {"call_id": None, "server": "internal", "tool": None, "outcome": "not_delivered"}
+
+
+@pytest.mark.promise("P3")
+@simulated
+async def test_with_tell_a_turn_that_could_check_nothing_says_so_at_its_end() -> None:
+    house = bench([uses("nothing_of_that_name"), says("There are 12."), says("And 12 more.")])
+    house.servers.down = "no_connector"
+    async with house.running():
+        await house.create(TELL)
+        first = await house.ask("How many?")
+        second = await house.ask("And now?")
+
+    assert (reason(first), unconfirmed_of(first)) == ("end_turn", [UNLISTED])
+    assert (reason(second), unconfirmed_of(second)) == ("end_turn", [UNLISTED])
+
+
+@simulated
+async def test_with_tell_a_server_that_came_back_in_the_same_turn_leaves_nothing_unconfirmed() -> None:
+    house = bench(rule=lambda request: _back_after_the_first(house, request))
+    house.servers.down = "no_connector"
+    async with house.running():
+        await house.create(TELL)
+        events = await house.ask("How many?")
+
+    assert len(house.script.asked) == 3
+    assert only(events, "agent.mcp_tool_result")[-1].body["outcome"] == "result"
+    assert "unconfirmed" not in events[-1].body
+
+
+def _back_after_the_first(house: Bench, request: ModelRequest) -> Turn:
+    house.servers.down = None
+    names = ["nothing_of_that_name", CHECK]
+    asked = len(house.script.asked)
+    return uses(names[asked - 1]) if asked <= len(names) else says("340.")
+
+
+@simulated
+async def test_what_could_not_be_checked_is_known_after_a_crash_too() -> None:
+    house = bench([uses("order_form"), says("There are 12.")])
+    house.servers.down = "no_connector"
+    form = CustomTool("order_form", "Fills it in.", {"type": "object"})
+    async with house.running():
+        await house.create(replace(TELL, custom=(form,)))
+        events = await house.ask("How many?")
+        assert reason(events) == "requires_action"
+    house.model = None  # so the next request is never made
+    (use,) = only(events, "agent.custom_tool_use")
+    async with house.running():
+        answer = {"custom_tool_use_id": use.id, "content": text("done")}
+        events = await house.until_idle(SESSION, lambda: house.send("user.custom_tool_result", **answer))
+
+    assert (reason(events), unconfirmed_of(events)) == ("retries_exhausted", [UNLISTED])
+
+
+class Refusing(FakeServers):
+    """Refuses with the code `down`."""
+
+    async def open(self, principal: Principal, agent_id: str, server: str) -> FakeSession:
+        raise Error(self.down or "forbidden", "this key may not", hint="make a key of a tenant")
+
+
+@pytest.mark.parametrize("definition", [DEFINITION, TELL], ids=["stop", "tell"])
+@pytest.mark.parametrize("code", ["tenant_required", "agent_not_found", "forbidden"])
+@simulated
+async def test_who_may_not_ask_for_the_tools_is_told_that_it_was_denied_and_what_to_do(
+    definition: Definition, code: str
+) -> None:
+    house = bench([says("I guess.")])
+    house.servers = Refusing(down=code)
+    async with house.running():
+        await house.create(definition)
+        events = await house.ask("How many?")
+
+    assert unconfirmed_of(events) == [{**UNLISTED, "outcome": "denied"}]
+    said = error(events)
+    assert (said["code"], said["hint"]) == (code, "make a key of a tenant")
+    assert "this key may not" in said["message"]
+    assert said["retry_status"] == {"type": "terminal"}
 
 
 @simulated

@@ -55,7 +55,8 @@ class Appended:
 
 def idle(reason: str, turn: Turn | None = None, **more: object) -> Draft:
     """The event that ends a turn. It names what the turn left unconfirmed, if anything."""
-    unconfirmed = {"unconfirmed": list(turn.unconfirmed)} if turn and turn.unconfirmed else {}
+    left = [*turn.unconfirmed, *turn.unlisted] if turn else []
+    unconfirmed = {"unconfirmed": left} if left else {}
     return Draft(IDLE, {"stop_reason": {"type": reason}, "stop_details": None, **more, **unconfirmed})
 
 

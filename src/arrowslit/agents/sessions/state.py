@@ -93,7 +93,8 @@ class Confirmation:
 class Turn:
     """What happened since the `session.status_running` that began the turn. `model_requests` counts those that ended.
 
-    `unconfirmed` is `{call_id, server, tool, outcome}` of each MCP call that left it open what happened.
+    `unconfirmed` is `{call_id, server, tool, outcome}` of each MCP call that left it open what happened; `unlisted` has
+    the same, without call and tool, of each server that could not even be asked for its tools by the newest request.
     """
 
     began_at: float
@@ -102,6 +103,7 @@ class Turn:
     tool_calls: int = 0
     output_tokens: int = 0
     unconfirmed: tuple[Mapping[str, object], ...] = ()
+    unlisted: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +262,12 @@ def _confirmation(state: State, event: Event) -> State:
     return replace(state, open=calls, confirmations=confirmations)
 
 
+def _request_start(state: State, event: Event) -> State:
+    found = event.body.get("unlisted")
+    servers = tuple(each for each in found if isinstance(each, Mapping)) if isinstance(found, list | tuple) else ()
+    return replace(state, turn=state.turn and replace(state.turn, unlisted=servers))
+
+
 def _request_end(state: State, event: Event) -> State:
     used = _object(event.body, "model_usage")
     usage = replace(
@@ -310,6 +318,7 @@ _STEPS: Mapping[str, Callable[[State, Event], State]] = {
     "agent.tool_result": _result("tool_use_id"),
     "agent.mcp_tool_result": _result("mcp_tool_use_id"),
     "user.custom_tool_result": _result("custom_tool_use_id"),
+    "span.model_request_start": _request_start,
     "span.model_request_end": _request_end,
     **dict.fromkeys(STATUS_EVENTS, _status),
 }

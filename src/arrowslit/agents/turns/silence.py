@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from arrowslit.agent import Definition, OnUnknown
-from arrowslit.agents.servers.tool import Block, ToolAnswer, text
+from arrowslit.agents.servers.tool import Block, ToolAnswer, failed, text
 from arrowslit.agents.sessions.change import Change, Draft
 from arrowslit.agents.sessions.state import UNCERTAIN, Call, State
 from arrowslit.agents.turns.offer import servers
-from arrowslit.agents.turns.turn import ended
+from arrowslit.agents.turns.turn import EXHAUSTED, RETRYING, TERMINAL, ended, session_error
+from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
 
 _MEANS: Mapping[Outcome, str] = {
@@ -55,21 +56,48 @@ def fall_silent(state: State, definition: Definition, unknown: Sequence[tuple[Ca
     return ended(state, results, "end_turn", words=[said])
 
 
-def nothing_to_check_with(state: State, definition: Definition, missing: Sequence[str], *before: Draft) -> Change:
-    """The end of a turn before its model request, because nobody knows the tools of these servers now."""
-    rules = servers(definition)[missing[0]].rules
+def nothing_to_check_with(state: State, definition: Definition, missing: Mapping[str, Error], *before: Draft) -> Change:
+    """The end of a turn before its model request, because nobody knows the tools of these servers now, and why."""
+    first = next(iter(missing))
+    rules = servers(definition)[first].rules
     tools = ", ".join(rule.name for rule in rules if rule.enabled) or "a tool"
-    said = _message(sentence(definition.cannot_confirm, missing[0], tools))
-    nobody = [
-        {"call_id": None, "server": server, "tool": None, "outcome": Outcome.NOT_DELIVERED.value} for server in missing
-    ]
-    return ended(state, before, "end_turn", words=[said], unconfirmed=nobody)
+    said = _message(sentence(definition.cannot_confirm, first, tools))
+    return ended(state, before, "end_turn", words=[said], unconfirmed=_unchecked(missing))
+
+
+def request_start(span: str, missing: Mapping[str, Error]) -> Draft:
+    """The event `span`, with which a model request begins. It names the servers that cannot be asked meanwhile: what
+    the model says then, nobody has checked there.
+    """
+    return Draft("span.model_request_start", {"unlisted": _unchecked(missing)} if missing else {}, span)
+
+
+def unlisted(server: str, error: Error, missing: Container[str]) -> Draft:
+    """That the tools of a server cannot be listed now; those of an earlier list are offered if it is not `missing`."""
+    retry = RETRYING if server not in missing else TERMINAL if _unmade(error) is Outcome.DENIED else EXHAUSTED
+    words = f"the tools of {server} cannot be listed now: {error.message}"
+    more = {"mcp_server_name": server, "code": error.code, "hint": error.hint}
+    return session_error("mcp_connection_failed_error", words, retry, **more)
 
 
 def sentence(template: str, server: str, tool: str) -> str:
     """The configured sentence with its two holes filled; whatever else is in braces stays as it is."""
     filled = {"server": server, "tool": tool}
     return _HOLE.sub(lambda hole: filled[hole[1]], template)
+
+
+def _unchecked(missing: Mapping[str, Error]) -> Sequence[Mapping[str, object]]:
+    """What stays unconfirmed if these servers cannot be asked at all."""
+    return [
+        {"call_id": None, "server": server, "tool": None, "outcome": _unmade(error).value}
+        for server, error in missing.items()
+    ]
+
+
+def _unmade(error: Error) -> Outcome:
+    """What is true of the calls that were not made because of `error`: they were refused, or did not arrive."""
+    refused = failed(error, "").outcome is Outcome.DENIED and error.row.v1 < 500
+    return Outcome.DENIED if refused else Outcome.NOT_DELIVERED
 
 
 def _told(answer: ToolAnswer) -> Sequence[Block]:

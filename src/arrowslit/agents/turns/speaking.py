@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from arrowslit.agent import OnUnknown
@@ -14,11 +13,10 @@ from arrowslit.agents.sessions.state import RESCHEDULED, State
 from arrowslit.agents.turns.answer import answered, span_end
 from arrowslit.agents.turns.asking import Asking
 from arrowslit.agents.turns.offer import Offer, offer
-from arrowslit.agents.turns.silence import nothing_to_check_with
+from arrowslit.agents.turns.silence import nothing_to_check_with, request_start, unlisted
 from arrowslit.agents.turns.turn import given_up, model_error, out_of_time, seconds_left, session_error
 from arrowslit.agents.turns.visit import Visit
 from arrowslit.clock import Clock
-from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
 from arrowslit.session import Session
 
@@ -43,16 +41,19 @@ class Speaking:
         definition = session.definition
         listed = await visit.toolbox.list()
         offered = offer(definition, listed.tools, sandbox=session.environment_id is not None)
-        errors = [_unreachable(name, error, offered) for name, error in listed.failures.items()]
-        if offered.missing and definition.on_unknown is OnUnknown.STOP:
-            await visit.append(lambda state: nothing_to_check_with(state, definition, offered.missing, *errors))
+        errors = [unlisted(name, listed.failures[name], offered.missing) for name in sorted(listed.news)]
+        missing = {name: listed.failures[name] for name in offered.missing}
+        if missing and definition.on_unknown is OnUnknown.STOP:
+            await visit.append(lambda state: nothing_to_check_with(state, definition, missing, *errors))
             return True
-        return await self._request(visit, self.asking, offered, errors)
-
-    async def _request(self, visit: Visit, asking: Asking, offered: Offer, errors: Sequence[Draft]) -> bool:
-        """Ask, between the events that say when it begins, after `errors`, and how it ended."""
         span = visit.log.new_event_id()
-        start = Change((*errors, Draft("span.model_request_start", id=span)))
+        return await self._request(visit, self.asking, offered, span, (*errors, request_start(span, missing)))
+
+    async def _request(
+        self, visit: Visit, asking: Asking, offered: Offer, span: str, before: tuple[Draft, ...]
+    ) -> bool:
+        """Ask, between `before`, which ends with the event `span` that says when it begins, and how it ended."""
+        start = Change(before)
         session, state = await visit.append(lambda _: start)
         definition = session.definition
         left = seconds_left(definition.limits, state.turn, self.clock.now())
@@ -89,10 +90,3 @@ class Speaking:
 
 async def _give_up(visit: Visit, *drafts: Draft) -> None:
     await visit.append(lambda state: given_up(state, *drafts))
-
-
-def _unreachable(server: str, error: Error, offered: Offer) -> Draft:
-    """That the tools of a server cannot be listed now; those of an earlier list may be offered all the same."""
-    retry = "exhausted" if server in offered.missing else "retrying"
-    words = f"the tools of {server} cannot be listed now: {error.message}"
-    return session_error("mcp_connection_failed_error", words, retry, mcp_server_name=server, code=error.code)

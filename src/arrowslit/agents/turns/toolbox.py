@@ -68,10 +68,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The tools of those servers of which they are known, and why the others, or the newest list, could not be had."""
+    """The tools of those servers of which they are known, and why the others, or the newest list, could not be had.
+
+    `news` are the servers among `failures` of which that was not said before.
+    """
 
     tools: Mapping[str, Sequence[ToolDefinition]]
     failures: Mapping[str, Error]
+    news: frozenset[str]
 
 
 class Toolbox:
@@ -96,12 +100,13 @@ class Toolbox:
         await asyncio.gather(*(session.close() for session in self._open.values()))
 
     async def list(self) -> Listed:
-        """What the servers of the session's agent offer: asked once, then remembered. A failure is reported once."""
+        """What the servers of the session's agent offer: asked once, then remembered. A failure is news once."""
         names = servers(self._session.definition)
-        failures = dict(zip(names, await asyncio.gather(*map(self._list, names)), strict=True))
-        news = {name: error for name, error in failures.items() if error is not None and name not in self._told}
-        self._told |= news.keys()
-        return Listed({name: self._listed[name] for name in names if name in self._listed}, news)
+        errors = zip(names, await asyncio.gather(*map(self._list, names)), strict=True)
+        failures = {name: error for name, error in errors if error is not None}
+        news = frozenset(failures.keys() - self._told)
+        self._told |= news
+        return Listed({name: self._listed[name] for name in names if name in self._listed}, failures, news)
 
     async def server(self, name: str) -> ServerSession:
         """A conversation with that server, opened if it is not open. Raises Error."""
