@@ -77,10 +77,8 @@ class Impostor:
         """Sandbox: start a command, or the impostor."""
         if self._says is not None:
             escaped = "".join(f"\\x{byte:02x}" for byte in self._says)
-            command, self._says = (
-                replace(command, argv=("bash", "-c", f"printf '{escaped}'; head -c 9000 >/dev/null")),
-                None,
-            )
+            stays = "sleep 60" if self._says.startswith(b"\xff") else "head -c 9000 >/dev/null"
+            command, self._says = replace(command, argv=("bash", "-c", f"printf '{escaped}'; {stays}")), None
         return await self._sandbox.start(command)
 
 
