@@ -223,7 +223,7 @@ async def test_kill_9_leaves_nothing_and_another_takes_over_without_running_it_t
             await asyncio.to_thread(until, lambda: not any(map(alive, family)), "all is gone", patience=GONE)
 
         assert len(family) >= 3
-        async with working(stage, "next") as second:
+        async with working(stage, "w") as second:
             assert not any(each.exists() for each in groups)
             clock.turn(TTL + 1)
             events = await stage.until(session, lambda seen: is_over(seen) and answers(seen))
