@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from arrowslit.agents.servers.servers import REMEMBERED
 from arrowslit.agents.servers.tool import Progress
 from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
-from tests.agents.servers.kit import MODERN, McpServer, scene, simulated, texts
+from tests.agents.servers.kit import ACME, MODERN, McpServer, scene, simulated, texts
 
 ERAS = pytest.mark.parametrize("modern", [True, False], ids=["modern", "legacy"])
 TEXT = {"content": [{"type": "text", "text": "12 pieces"}]}
@@ -127,6 +128,18 @@ async def test_without_a_connector_nothing_can_be_opened_or_listed() -> None:
             await here.open()
 
     assert caught.value.code == "no_connector"
+
+
+@simulated
+async def test_without_a_tenant_the_relays_own_words_say_what_to_do() -> None:
+    nobody = replace(ACME, tenant=None)
+
+    async with scene(McpServer()) as here:
+        with pytest.raises(Error) as caught:
+            await here.servers.open(nobody, "agent_sim", "sim")
+
+    assert (caught.value.code, caught.value.row.outcome) == ("tenant_required", Outcome.DENIED)
+    assert "arrowslit key create" in (caught.value.hint or "")
 
 
 @simulated

@@ -106,6 +106,22 @@ def test_a_turn_counts_and_forgets_at_its_end() -> None:
     assert story.events[-1].body["unconfirmed"] == list(turn.unconfirmed)
 
 
+def test_a_server_that_could_not_be_asked_counts_until_a_later_request_could() -> None:
+    unlisted = {"call_id": None, "server": "srv", "tool": None, "outcome": "not_delivered"}
+    story = Story()
+    story.send(message())
+    story.do(Draft("span.model_request_start", {"unlisted": [unlisted]}), mcp("m1"), model())
+    story.do(answered("m1", "timeout", "call_9"))
+    assert story.state.turn is not None
+    assert story.state.turn.unlisted == (unlisted,)
+
+    story.do(Draft("span.model_request_start"))
+    story.end()
+    assert story.events[-1].body["unconfirmed"] == [
+        {"call_id": "call_9", "server": "srv", "tool": "stock", "outcome": "timeout"}
+    ]
+
+
 def test_failed_requests_are_counted_in_a_row() -> None:
     story = Story()
     story.send(message())
