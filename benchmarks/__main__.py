@@ -21,7 +21,7 @@ from benchmarks.figures import Figures
 from benchmarks.machine.process import Failed, find
 from benchmarks.plan import Plan
 from benchmarks.report import chart, tables
-from benchmarks.scenarios import beside, calls, crowd, fairness, far, results, server
+from benchmarks.scenarios import attack, beside, calls, crowd, fairness, far, results, server
 from benchmarks.scenarios.scenario import Bench
 
 OUT = Path(__file__).parent / "out"
@@ -32,6 +32,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "beside": beside.run,
     "far": far.run,
     "fairness": fairness.run,
+    "attack": attack.run,
     "idle": crowd.run_idle,
     "storm": crowd.run_storm,
 }
@@ -66,6 +67,9 @@ def run(plan: Plan, names: list[str]) -> Figures:
     with tempfile.TemporaryDirectory(prefix="arrowslit-bench-") as folder:
         bench = Bench(Path(folder), plan, figures, say)
         for name in names:
+            if time.monotonic() - begun > plan.begin_within:
+                figures.skipped[name] = "the time was up"
+                continue
             try:
                 SCENARIOS[name](bench)
             except Failed as failure:

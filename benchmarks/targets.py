@@ -42,9 +42,17 @@ def _only(scenario: str, metric: str) -> Callable[[Figures], Value]:
 
 
 def _neighbour(figures: Figures) -> Value:
-    calm = figures.get("fairness", OURS, "beside its equal", "p95 ms")
-    crowded = figures.get("fairness", OURS, "beside ten times its share", "p95 ms")
-    return None if calm is None or crowded is None else crowded / calm
+    return _grown(figures, "fairness", "p95 ms", "beside its equal", "beside ten times its share")
+
+
+def _attacked(figures: Figures) -> Value:
+    return _grown(figures, "under attack", "p99 ms", "in peace", "under attack")
+
+
+def _grown(figures: Figures, scenario: str, metric: str, calm: str, crowded: str) -> Value:
+    """How many times as long something takes at one load as at another."""
+    before, after = figures.get(scenario, OURS, calm, metric), figures.get(scenario, OURS, crowded, metric)
+    return None if not before or after is None else after / before
 
 
 TARGETS = (
@@ -79,6 +87,7 @@ TARGETS = (
     ),
     Target("memory of the relay for an idle connector", _only("idle connectors", "KiB each"), 40, "KiB"),
     Target("all connectors back after kill -9 and restart", _only("storm", "s until all are back"), 8, "s"),
+    Target("p99 of healthy calls under attack, against peace", _attacked, 2, "×"),
     Target("a tenant's p95 beside one at ten times its share", _neighbour, 4 / 3, "×"),
 )
 """In the order of the scenarios."""

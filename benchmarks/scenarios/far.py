@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from benchmarks.contestants.direct import DIRECT
-from benchmarks.contestants.nginx import NGINX
 from benchmarks.contestants.ours import OURS
 from benchmarks.contestants.ssh import SSH
 from benchmarks.loads import wrk
@@ -13,7 +12,7 @@ from benchmarks.scenarios.scenario import Bench
 
 NAME = "long way"
 AT_ONCE = 16
-ALL = (DIRECT, OURS, NGINX, SSH)
+ALL = (DIRECT, OURS, SSH)
 
 
 def run(bench: Bench) -> None:

@@ -27,6 +27,8 @@ RUN = (  # scenario, contestant, load, metric, value
     ("beside downloads", "ssh -R", "beside", "p50 ms", 8),
     ("idle connectors", "arrowslit", "5000", "KiB each", 31),
     ("storm", "arrowslit", "2000", "s until all are back", 9),
+    ("under attack", "arrowslit", "in peace", "p99 ms", 8),
+    ("under attack", "arrowslit", "under attack", "p99 ms", 12),
     ("fairness", "arrowslit", "beside its equal", "p95 ms", 10),
     ("fairness", "arrowslit", "beside ten times its share", "p95 ms", 13),
 )
@@ -48,6 +50,7 @@ READ = {
     "the same against ssh -R": (0.25, True),
     "memory of the relay for an idle connector": (31, True),
     "all connectors back after kill -9 and restart": (9, False),
+    "p99 of healthy calls under attack, against peace": (1.5, True),
     "a tenant's p95 beside one at ten times its share": (1.3, True),
 }
 
