@@ -10,7 +10,7 @@ import httpx2
 from anthropic import AsyncAnthropic
 from starlette.applications import Starlette
 
-from arrowslit.agent import Builtin, CustomTool, Definition
+from arrowslit.agent import Builtin, CustomTool, Definition, OnUnknown
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.work import WorkApi
 from arrowslit.agents.sessions.change import Change, Draft
@@ -25,7 +25,11 @@ from arrowslit.store.open import Store
 from tests.store.kit import ManualClock
 
 DEFINITION = Definition(
-    "assistant", {"id": "none"}, builtin=Builtin(), custom=(CustomTool("charge", "", {"type": "object"}),)
+    "assistant",
+    {"id": "none"},
+    builtin=Builtin(),
+    custom=(CustomTool("charge", "", {"type": "object"}),),
+    on_unknown=OnUnknown.TELL,
 )
 MESSAGE = Draft("user.message", {"content": [{"type": "text", "text": "hello"}]}, processed=False)
 ASKED = Draft("span.model_request_end", {"is_error": False, "model_usage": {}})

@@ -234,9 +234,9 @@ async def ground(folder: Path) -> AsyncIterator[Ground]:
             yield Ground(place.relay.url, place.key, folder, app, agents)
 
 
-async def make_agent(app: anthropic.AsyncAnthropic, *tools: Any, servers: Any = ()) -> str:
+async def make_agent(app: anthropic.AsyncAnthropic, *tools: Any, servers: Any = (), **ours: str) -> str:
     """An agent that has these tools; returns its id."""
-    return (await app.beta.agents.create(model="m", name="agent", tools=tools, mcp_servers=servers)).id
+    return (await app.beta.agents.create(model="m", name="agent", tools=tools, mcp_servers=servers, extra_body=ours)).id
 
 
 Story = Callable[[Ground], Awaitable[None]]

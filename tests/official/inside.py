@@ -35,7 +35,7 @@ class TurnedClock(SystemClock):
 
 
 @asynccontextmanager
-async def relay(folder: Path, clock: Clock) -> AsyncIterator[Ground]:
+async def relay(folder: Path, clock: Clock, on_unknown: str = "stop") -> AsyncIterator[Ground]:
     """A relay by that clock, with an agent whose bash is allowed and whose other tools are asked for."""
     state = folder / "relay"
     config = RelayConfig(listen=Listen("127.0.0.1", 0), state=state, model="obedient")
@@ -51,5 +51,5 @@ async def relay(folder: Path, clock: Clock) -> AsyncIterator[Ground]:
                     "default_config": {"permission_policy": ASKS},
                     "configs": [{"name": "bash", "permission_policy": ALLOWS}],
                 }
-                agents = {"cautious": await make_agent(app, toolset)}
+                agents = {"cautious": await make_agent(app, toolset, on_unknown=on_unknown)}
                 yield Ground(url, key, folder, app, agents)

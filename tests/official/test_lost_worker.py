@@ -33,6 +33,12 @@ from tests.official.ground import (
 from tests.official.inside import TurnedClock, relay
 from tests.official.proxy import Exchange
 
+NO_GUESS = {
+    "type": "text",
+    "text": "Nobody knows whether the call was executed. Do not repeat it unasked. Do not guess what the result would "
+    "have been: say that you cannot confirm it right now.",
+}
+TOLD = UNKNOWN + NO_GUESS["text"]  # to a model that goes on
 ONE_WORKER = Path(__file__).with_name("one_worker.py")
 
 
@@ -50,7 +56,7 @@ def worker_process(stage: Stage) -> Iterator[subprocess.Popen[bytes]]:
 
 async def test_a_killed_workers_call_is_unknown_and_what_it_had_not_begun_is_left_to_the_next(tmp_path: Path) -> None:
     clock = TurnedClock()
-    async with relay(tmp_path, clock) as ground, ground.stage() as stage:
+    async with relay(tmp_path, clock, on_unknown="tell") as ground, ground.stage() as stage:
         held = call("write", file_path="held.txt", content="x")
         session = await stage.session(bash(MID), held, agent="cautious")
         with worker_process(stage) as first:
@@ -59,19 +65,19 @@ async def test_a_killed_workers_call_is_unknown_and_what_it_had_not_begun_is_lef
             first.kill()
         clock.turn(TTL + 1)
         events = await stage.until(session, answers)
-        assert answers(events) == [(UNKNOWN, True)]
+        assert answers(events) == [(TOLD, True)]
 
         await stage.confirm(session, "allow")
         async with stage.worker():
             events = await stage.over(session)
 
-        assert answers(events) == [(UNKNOWN, True), ("wrote 1 bytes to held.txt", False)]
+        assert answers(events) == [(TOLD, True), ("wrote 1 bytes to held.txt", False)]
         assert stage.ran == 1
 
 
 async def test_what_a_lost_worker_tells_later_is_a_record_and_changes_nothing(tmp_path: Path) -> None:
     clock = TurnedClock()
-    async with relay(tmp_path, clock) as ground, ground.stage() as stage:
+    async with relay(tmp_path, clock, on_unknown="tell") as ground, ground.stage() as stage:
         session = await stage.session(bash(MID), bash(ONCE), agent="cautious")
         with worker_process(stage) as first:
             await stage.exists("began")
@@ -79,7 +85,7 @@ async def test_what_a_lost_worker_tells_later_is_a_record_and_changes_nothing(tm
             first.send_signal(signal.SIGSTOP)
             clock.turn(TTL + 1)
             events = await stage.over(session)
-            assert answers(events) == [(UNKNOWN, True)] * 2  # both were shown to it; one had begun
+            assert answers(events) == [(TOLD, True)] * 2  # both were shown to it; one had begun
             await stage.send(session, "user.message", content=[{"type": "text", "text": bash("echo after")}])
             async with stage.worker():
                 events = await stage.until(session, lambda seen: len(answers(seen)) == 3)
@@ -93,8 +99,8 @@ async def test_what_a_lost_worker_tells_later_is_a_record_and_changes_nothing(tm
         assert late.answered is not None
         assert late.answered.status == 200
         assert late.asked.json["events"][0]["content"] == [{"type": "text", "text": "hello"}]
-        assert late.answered.json["data"][0]["content"] == [{"type": "text", "text": UNKNOWN}]
-        assert answers(await stage.events(session)) == [(UNKNOWN, True)] * 2 + [("after", False)]
+        assert late.answered.json["data"][0]["content"] == [{"type": "text", "text": UNKNOWN}, NO_GUESS]
+        assert answers(await stage.events(session)) == [(TOLD, True)] * 2 + [("after", False)]
         assert stage.ran == 1
         (record,) = [each for each in ledger(tmp_path) if each["kind"] == "late_result"]
         assert (record["session"], record["event"]) == (session, late.asked.json["events"][0]["tool_use_id"])
@@ -108,7 +114,7 @@ def stopped_by(exchange: Exchange, stage: Stage) -> bool:
 
 async def test_a_call_that_no_worker_has_seen_is_run_by_the_next(tmp_path: Path) -> None:
     clock = TurnedClock()
-    async with relay(tmp_path, clock) as ground, ground.stage() as stage:
+    async with relay(tmp_path, clock, on_unknown="tell") as ground, ground.stage() as stage:
         session = await stage.session(bash(ONCE), agent="cautious")
         async with anthropic.AsyncAnthropic(base_url=stage.proxy.url, auth_token=stage.key) as client:
             poller = client.beta.environments.work.poller(

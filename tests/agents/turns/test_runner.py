@@ -130,6 +130,36 @@ async def test_a_revoked_key_stops_what_is_done_for_it_at_once_and_its_turn_says
     assert "unauthenticated" in str(only(events, "session.error"))
 
 
+@pytest.mark.promise("P3")
+@pytest.mark.promise("P11")
+@simulated
+async def test_a_key_that_is_revoked_during_a_call_is_named_as_what_ended_the_turn() -> None:
+    house = bench([uses(CHECK)])
+    called = asyncio.Event()
+
+    async def slow(tool: str, arguments: Mapping[str, object], call_id: str) -> ToolAnswer:
+        called.set()
+        await asyncio.sleep(3000)
+        return result(call_id, "late")
+
+    house.servers.behave = slow
+    async with house.running():
+        await house.create(DEFINITION)
+        await say(house)
+        await called.wait()
+        house.revoked.add("key_1")
+        house.runner.revoked("key_1")
+        await idle(house)
+
+    events = list(await house.events())
+    (answer,) = only(events, "agent.mcp_tool_result")
+    assert answer.body["outcome"] == "outcome_unknown"
+    assert "revoked" in str(answer.body["content"])
+    assert "restarted" not in str(answer.body["content"])
+    assert "unauthenticated" in str(only(events, "session.error")[0].body)
+    assert len(events[-1].body["unconfirmed"]) == 1  # type: ignore[arg-type]
+
+
 class SlowToGrant(MemorySessions):
     """A store that grants a lease a moment later, and whether or not anybody still waits for it."""
 

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from arrowslit.agents.sessions.change import Draft, idle
+from arrowslit.agent import OnUnknown
+from arrowslit.agents.sessions.change import Change, Draft, idle
+from arrowslit.agents.sessions.ending import end_calls
+from arrowslit.agents.sessions.inbox import Sender, SentEvent, send
 from arrowslit.agents.sessions.log import Log
 from arrowslit.agents.sessions.state import TERMINATED
 from arrowslit.agents.work import leases
@@ -15,8 +18,10 @@ from arrowslit.agents.work.reaper import UNKNOWN, Reaper
 from arrowslit.session import EventFilter, SessionStatus
 from arrowslit.store.open import Store
 from arrowslit.work import Work, WorkState
-from tests.agents.servant import Servant, answer, use
+from tests.agents.servant import DEFINITION, Servant, answer, use
 from tests.store.kit import ManualClock
+
+STOP = OnUnknown.STOP
 
 
 @pytest.fixture
@@ -142,10 +147,23 @@ async def test_the_item_of_a_session_that_needs_no_worker_is_not_queued_again(se
     assert await unfinished(servant) is None
 
 
-async def test_a_worker_that_stops_by_itself_leaves_open_calls_to_the_next(servant: Servant) -> None:
+async def beaten(servant: Servant, item: Work) -> Work:
+    beat = Beat(by=item.generation)
+    return await servant.store.work.change(
+        item.environment_id, item.id, lambda it: leases.beat(it, servant.clock.now(), beat)
+    )
+
+
+async def test_a_worker_that_ends_its_call_after_it_was_told_to_stop_leaves_the_others_to_the_next(
+    servant: Servant,
+) -> None:
     await servant.session()
     item, _ = await taken(servant)
     await servant.calls(use("sevt_a"), use("sevt_b"))
+    await servant.reaper.stop(item, force=False, by_holder=False)
+    servant.clock.turn(5)
+    item = await beaten(servant, item)
+    servant.clock.turn(5)
     await servant.add(answer("sevt_a"))
 
     await servant.reaper.stop(item, force=True, by_holder=True)
@@ -155,6 +173,96 @@ async def test_a_worker_that_stops_by_itself_leaves_open_calls_to_the_next(serva
     assert after.id != item.id
     assert (after.state, after.attempts, after.not_before) == (WorkState.QUEUED, 0, servant.clock.now())
     assert [call.id for call in (await servant.state()).open] == ["sevt_b"]
+
+
+@pytest.mark.promise("P3")
+async def test_a_worker_that_stops_without_a_result_has_perhaps_begun_the_first_call_it_saw(servant: Servant) -> None:
+    await servant.session()
+    item, _ = await taken(servant)
+    await servant.calls(use("sevt_a"), use("sevt_b"), use("sevt_c"))
+    await servant.reaper.stop(item, force=False, by_holder=False)
+    servant.clock.turn(5)
+    await servant.add(answer("sevt_a"))  # before it was told: it may have gone on
+    servant.clock.turn(5)
+    item = await beaten(servant, item)
+
+    await servant.reaper.stop(item, force=True, by_holder=True)
+
+    assert await servant.results() == {"sevt_a": "done", "sevt_b": UNKNOWN}
+    assert [call.id for call in (await servant.state()).open] == ["sevt_c"]
+    after = await unfinished(servant)
+    assert after is not None
+    assert after.state is WorkState.QUEUED
+
+
+async def test_a_worker_that_stops_may_be_at_the_first_call_or_at_the_one_that_was_confirmed_first(
+    servant: Servant,
+) -> None:
+    await servant.session()
+    item, _ = await taken(servant)
+    await servant.calls(use("sevt_h", "ask"), use("sevt_i", "ask"), use("sevt_a"), use("sevt_b"))
+    for call in ("sevt_i", "sevt_h"):
+        await servant.add(Draft("user.tool_confirmation", {"tool_use_id": call, "result": "allow"}))
+
+    await servant.reaper.stop(item, force=True, by_holder=True)
+
+    assert await servant.results() == {"sevt_i": UNKNOWN, "sevt_a": UNKNOWN}
+
+
+UNCONFIRMED = {"call_id": "sevt_a", "server": None, "tool": "bash", "outcome": "outcome_unknown"}
+
+
+@pytest.mark.promise("P3")
+async def test_an_agent_whose_sandbox_call_is_lost_falls_silent_and_says_which(servant: Servant) -> None:
+    await servant.session()
+    await servant.log.change(
+        "sesn_1", lambda *_: Change(revise=lambda it: replace(it, definition=replace(DEFINITION, on_unknown=STOP)))
+    )
+    await taken(servant)
+    await servant.calls(use("sevt_a"))
+    servant.clock.turn(91)
+
+    await servant.reaper.sweep()
+
+    *_, result, said, ended = await servant.store.sessions.events("sesn_1", EventFilter())
+    assert result.body["outcome"] == "outcome_unknown"
+    assert await servant.results() == {"sevt_a": UNKNOWN}
+    assert "the sandbox" in str(said.body)
+    assert ended.body["stop_reason"] == {"type": "end_turn"}
+    assert ended.body["unconfirmed"] == [UNCONFIRMED]
+    assert await unfinished(servant) is None
+
+
+@pytest.mark.promise("P3")
+async def test_a_model_that_is_told_of_a_lost_sandbox_call_is_told_not_to_guess(servant: Servant) -> None:
+    await servant.session()
+    await taken(servant)
+    await servant.calls(use("sevt_a"))
+    servant.clock.turn(91)
+
+    await servant.reaper.sweep()
+
+    (result,) = await servant.store.sessions.events("sesn_1", EventFilter(types=["user.tool_result"]))
+    assert "Do not guess" in str(result.body["content"])
+    turn = (await servant.state()).turn
+    assert turn is not None
+    assert turn.unconfirmed == (UNCONFIRMED,)
+
+
+@pytest.mark.promise("P3")
+async def test_an_interrupt_names_the_sandbox_call_that_a_worker_may_be_at(servant: Servant) -> None:
+    await servant.session()
+    await taken(servant)
+    await servant.calls(use("sevt_a"))
+    await servant.calls(use("sevt_b"), seen=False)
+    sent = [SentEvent("sevt_stop", "user.interrupt", {})]
+
+    await end_calls(
+        servant.log, "sesn_1", lambda _, state, left: send(state, sent, Sender(), servant.clock.now(), dispatched=left)
+    )
+
+    *_, ended = await servant.store.sessions.events("sesn_1", EventFilter())
+    assert ended.body["unconfirmed"] == [UNCONFIRMED]
 
 
 async def test_a_worker_that_is_stopped_by_somebody_else_counts_as_lost(servant: Servant) -> None:

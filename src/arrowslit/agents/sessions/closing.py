@@ -33,15 +33,25 @@ def denied(call: Call, reason: str | None) -> Draft:
     return Draft("agent.tool_result", body)
 
 
+def begun(state: State, seen: int) -> dict[str, str]:
+    """The open sandbox calls up to the event `seen` that a worker was free to begin, each under its own id."""
+    return {
+        call.id: call.id for call in state.open if call.kind is CallKind.SANDBOX and call.allowed and call.seq <= seen
+    }
+
+
 def close_open(state: State, text: str, dispatched: Mapping[str, str]) -> list[Draft]:
-    """A result for every open call. `dispatched` says which MCP calls may have left, and under which call id."""
+    """A result for every open call. `dispatched` says which may have left, and under which call id: calls of servers as
+    the port Sessions knows, calls of the sandbox as `begun` does.
+    """
     return [_closed(call, text, dispatched.get(call.id)) for call in state.open]
 
 
 def _closed(call: Call, text: str, call_id: str | None) -> Draft:
-    if call.kind is not CallKind.MCP:
+    if call.kind is CallKind.CUSTOM or (call.kind is CallKind.SANDBOX and call_id is None):
         return failed(call, text)
     if call_id is None:
         return failed(call, f"{text}: the call was not made", outcome=Outcome.DENIED.value, call_id=None)
     unknown = f"{text}: whether the call was carried out is unknown"
-    return failed(call, unknown, outcome=Outcome.OUTCOME_UNKNOWN.value, call_id=call_id)
+    named = {"call_id": call_id} if call.kind is CallKind.MCP else {}
+    return failed(call, unknown, outcome=Outcome.OUTCOME_UNKNOWN.value, **named)

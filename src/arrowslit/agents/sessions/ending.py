@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from arrowslit.agents.sessions.change import Change
+from arrowslit.agents.sessions.closing import begun
 from arrowslit.agents.sessions.log import Changed, Log
 from arrowslit.agents.sessions.state import State
 from arrowslit.session import LeaseLost, Session
 
 DecideEnd = Callable[[Session, State, Mapping[str, str]], Change | None]
-"""Like `Decide`; the third is what may have left of the open calls: event id -> the call id it left under."""
+"""Like `Decide`; the third is what may have left of the open calls: event id -> the call id it left under; of
+sandbox calls, those that a worker may have begun, as `begun` has them."""
 
 
 async def end_calls(log: Log, session_id: str, decide: DecideEnd) -> Changed:
@@ -23,12 +25,13 @@ async def end_calls(log: Log, session_id: str, decide: DecideEnd) -> Changed:
         lease = await log.hold(session_id)
         try:
             _, state = await log.read(session_id)
-            left = await log.sessions.dispatched(session_id, [call.id for call in state.open])
+            at_servers = await log.sessions.dispatched(session_id, [call.id for call in state.open])
 
             def decided(session: Session, now: State) -> Change | None:
                 if lease is None and session.runnable:  # noqa: B023 : asked before the next round only
                     raise _Begun
-                return decide(session, now, left)  # noqa: B023
+                left = {**at_servers, **begun(now, log.seen_by_worker(session_id))}  # noqa: B023
+                return decide(session, now, left)
 
             return await log.change(session_id, decided, lease=lease)
         except (_Begun, LeaseLost):

@@ -43,7 +43,7 @@ MAY_FOLLOW: Mapping[SessionStatus, frozenset[str]] = {
 """The events of STATUS_EVENTS that are legal in each status: the table above."""
 
 UNCERTAIN = frozenset({Outcome.NOT_DELIVERED, Outcome.TIMEOUT, Outcome.OUTCOME_UNKNOWN})
-"""Outcomes of an MCP call after which nobody can confirm what it was asked for."""
+"""Outcomes of a call after which nobody can confirm what it was asked for."""
 
 
 class CallKind(StrEnum):
@@ -93,8 +93,9 @@ class Confirmation:
 class Turn:
     """What happened since the `session.status_running` that began the turn. `model_requests` counts those that ended.
 
-    `unconfirmed` is `{call_id, server, tool, outcome}` of each MCP call that left it open what happened; `unlisted` has
-    the same, without call and tool, of each server that could not even be asked for its tools by the newest request.
+    `unconfirmed` is `{call_id, server, tool, outcome}` of each call that left it open what happened; one of the sandbox
+    has the id of its event and no server. `unlisted` has the same, without call and tool, of each server
+    that could not even be asked for its tools by the newest request.
     """
 
     began_at: float
@@ -248,7 +249,8 @@ def _noting(turn: Turn, call: Call, event: Event) -> Turn:
     outcome = _text(event, "outcome")
     if outcome not in UNCERTAIN:
         return turn
-    seen = {"call_id": _text(event, "call_id"), "server": call.server, "tool": call.name, "outcome": outcome}
+    call_id = call.id if call.kind is CallKind.SANDBOX else _text(event, "call_id")
+    seen = {"call_id": call_id, "server": call.server, "tool": call.name, "outcome": outcome}
     return replace(turn, unconfirmed=(*turn.unconfirmed, seen))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from arrowslit.agents.servers.tool import ToolAnswer, failed, text
 from arrowslit.agents.sessions.change import Change, Draft
-from arrowslit.agents.sessions.state import Call
+from arrowslit.agents.sessions.closing import begun
+from arrowslit.agents.sessions.state import Call, State
 from arrowslit.agents.turns.silence import ends_the_turn, fall_silent, in_doubt, result
 from arrowslit.agents.turns.toolbox import ServerSession
 from arrowslit.agents.turns.turn import given_up
@@ -50,14 +51,17 @@ class Calling:
         fresh = [call for call in calls if call.id not in left]
         for call in calls:
             if call.id in left:
-                await self._settle(call, in_doubt(left[call.id]))
+                await self._settle(call, in_doubt(left[call.id], revoked=not self.live()))
         if obstacle is None:
             await self._make_all(fresh)
         if self.unknown:
             unknown = sorted(self.unknown, key=lambda each: each[0].seq)
-            await self.visit.append(lambda state: fall_silent(state, self.session.definition, unknown))
+            before = [] if obstacle is None else [obstacle]
+            await self.visit.append(
+                lambda state: fall_silent(state, self.session.definition, unknown, *before, begun=self._begun(state))
+            )
         elif obstacle is not None and fresh:
-            await self.visit.append(lambda state: given_up(state, obstacle))
+            await self.visit.append(lambda state: given_up(state, obstacle, dispatched=self._begun(state)))
 
     async def _make_all(self, calls: Sequence[Call]) -> None:
         lost: BaseException | None = None
@@ -113,6 +117,10 @@ class Calling:
             return
         draft = result(call, answer)
         await self.visit.append(lambda _: Change((draft,)))
+
+    def _begun(self, state: State) -> Mapping[str, str]:
+        """Sandbox calls that a worker may be at."""
+        return begun(state, self.visit.log.seen_by_worker(self.session.id))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 
 from arrowslit.agent import Definition, OnUnknown
 from arrowslit.agents.servers.tool import Block, ToolAnswer, failed, text
+from arrowslit.agents.sessions import closing
 from arrowslit.agents.sessions.change import Change, Draft
 from arrowslit.agents.sessions.state import UNCERTAIN, Call, State
 from arrowslit.agents.turns.offer import servers
@@ -20,12 +21,14 @@ _MEANS: Mapping[Outcome, str] = {
     Outcome.OUTCOME_UNKNOWN: "Nobody knows whether the call was executed. Do not repeat it unasked.",
 }
 _NO_GUESS = "Do not guess what the result would have been: say that you cannot confirm it right now."
+SANDBOX = "the sandbox"  # in the place of a server, which a sandbox call does not have
 _HOLE = re.compile(r"\{(server|tool)\}")
 
 
-def in_doubt(call_id: str) -> ToolAnswer:
-    """The answer to a call that was under way when the process that had made it died."""
-    words = "the relay was restarted while this call was under way"
+def in_doubt(call_id: str, *, revoked: bool = False) -> ToolAnswer:
+    """The answer to a call that nobody follows any more: the process that had made it died, or its key was revoked."""
+    why = "the key of this session was revoked or has expired" if revoked else "the relay was restarted"
+    words = f"{why} while this call was under way"
     return ToolAnswer(Outcome.OUTCOME_UNKNOWN, (text(words),), True, call_id, "outcome_unknown", words)
 
 
@@ -48,12 +51,37 @@ def result(call: Call, answer: ToolAnswer) -> Draft:
     return Draft("agent.mcp_tool_result", body)
 
 
-def fall_silent(state: State, definition: Definition, unknown: Sequence[tuple[Call, ToolAnswer]]) -> Change:
-    """The end of a turn in which these calls ended and nobody knows how. The sentence names the first of them."""
+def fall_silent(
+    state: State,
+    definition: Definition,
+    unknown: Sequence[tuple[Call, ToolAnswer]],
+    *before: Draft,
+    begun: Mapping[str, str],
+) -> Change:
+    """The end of a turn in which these calls ended and nobody knows how. The sentence names the first of them.
+
+    `begun` are the sandbox calls that a worker may be at; `before` comes first.
+    """
     first = unknown[0][0]
     results = [result(call, answer) for call, answer in unknown]
     said = _message(sentence(definition.cannot_confirm, first.server or "", first.name))
-    return ended(state, results, "end_turn", words=[said])
+    return ended(state, [*before, *results], "end_turn", words=[said], dispatched=begun)
+
+
+def worker_lost(
+    state: State, definition: Definition, calls: Sequence[Call], why: str, left: Mapping[str, str]
+) -> Change | None:
+    """What becomes of sandbox calls whose worker is gone and may have begun them; None if there are none.
+
+    Each ends in the words of `why`. Then the agent falls silent, or its model is told not to guess. `left` is which of
+    the other open calls may have left.
+    """
+    if not calls:
+        return None
+    if definition.on_unknown is OnUnknown.TELL:
+        return Change(tuple(_lost(call, why, text(f"{_MEANS[Outcome.OUTCOME_UNKNOWN]} {_NO_GUESS}")) for call in calls))
+    said = _message(sentence(definition.cannot_confirm, SANDBOX, calls[0].name))
+    return ended(state, [_lost(call, why) for call in calls], "end_turn", words=[said], dispatched=left)
 
 
 def nothing_to_check_with(state: State, definition: Definition, missing: Mapping[str, Error], *before: Draft) -> Change:
@@ -98,6 +126,10 @@ def _unmade(error: Error) -> Outcome:
     """What is true of the calls that were not made because of `error`: they were refused, or did not arrive."""
     refused = failed(error, "").outcome is Outcome.DENIED and error.row.v1 < 500
     return Outcome.DENIED if refused else Outcome.NOT_DELIVERED
+
+
+def _lost(call: Call, why: str, *more: Block) -> Draft:
+    return closing.failed(call, why, content=[text(why), *more], outcome=Outcome.OUTCOME_UNKNOWN.value)
 
 
 def _told(answer: ToolAnswer) -> Sequence[Block]:

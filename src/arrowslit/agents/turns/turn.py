@@ -72,7 +72,7 @@ def ended(
     """The end of the turn after `drafts`: every call that is still open then is closed, then come the last `words`.
 
     The event that ends it names what stays unconfirmed: by these drafts, by what the turn had before, and `unconfirmed`
-    besides. `dispatched` says which open MCP calls may have left; none, where the caller has dealt with those. `more`
+    besides. `dispatched` says which open calls may have left; none, where the caller has dealt with those. `more`
     are further fields of that event.
     """
     closes = close_open(_after(state, drafts), _ENDED, dispatched or {})

@@ -76,11 +76,12 @@ def acknowledge(work: Work, now: float) -> Work:
 def beat(work: Work, now: float, sent: Beat) -> Work:
     """The item after a heartbeat.
 
-    A beat that is repeated because its answer was lost changes nothing; nor does one on an item that is to stop, whose
-    worker learns it from the answer. Raises Error `heartbeat_precondition_failed`: the lease is somebody else's.
+    A beat that is repeated because its answer was lost changes nothing; one on an item that is to stop only says when
+    the worker learned of it. Raises Error `heartbeat_precondition_failed`: the lease is somebody else's.
     """
     if work.state in (WorkState.STOPPING, WorkState.STOPPED) and not is_lost(work):
-        return work
+        told = work.state is WorkState.STOPPING and sent.by in (0, work.generation)
+        return replace(work, heartbeat_at=now) if told else work
     if work.state is WorkState.QUEUED or is_lost(work) or sent.by not in (0, work.generation):
         raise _lost_lease(work)
     if sent.expected not in (None, work.heartbeat or NO_HEARTBEAT):
@@ -110,6 +111,13 @@ def stop(work: Work, now: float, *, force: bool = False) -> Work:
     if work.state is WorkState.STOPPING:
         return work
     return replace(work, state=WorkState.STOPPING, stop_requested_at=requested, lease_until=now + GRACE)
+
+
+def told_to_stop(work: Work) -> float | None:
+    """When the worker of an item that is to stop last learned that it is; None if it does not know."""
+    if work.state is not WorkState.STOPPING or work.heartbeat_at is None or work.stop_requested_at is None:
+        return None
+    return work.heartbeat_at if work.heartbeat_at >= work.stop_requested_at else None
 
 
 def lose(work: Work, now: float) -> Work:

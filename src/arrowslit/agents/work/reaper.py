@@ -8,13 +8,15 @@ worker could have seen are left for the next one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from arrowslit.agent import OnUnknown
 from arrowslit.agents.sessions.change import Change
-from arrowslit.agents.sessions.closing import close_open, failed
+from arrowslit.agents.sessions.closing import begun, close_open
 from arrowslit.agents.sessions.ending import end_calls
 from arrowslit.agents.sessions.log import Log
-from arrowslit.agents.sessions.state import CallKind, State, wants_worker
+from arrowslit.agents.sessions.state import Call, State, wants_worker
+from arrowslit.agents.turns.silence import worker_lost
 from arrowslit.agents.turns.turn import given_up, session_error
 from arrowslit.agents.work import leases
 from arrowslit.clock import Clock
@@ -61,7 +63,7 @@ class Reaper:
 
     async def stop(self, item: Work, *, force: bool, by_holder: bool) -> Work:
         """Stop an item. If it is taken from a worker that did not ask for that (`by_holder` is false), that worker
-        counts as lost.
+        counts as lost. One that leaves by itself may leave a call that it has begun.
         """
         if item.state is WorkState.STOPPED:
             return item
@@ -69,7 +71,9 @@ class Reaper:
         if force and not by_holder:
             item = await self._change(item, leases.take_away)
             if leases.is_lost(item):
-                await self._close_seen(item)
+                await self._close(item, seen_calls)
+        elif force and not await self._finished(item):
+            await self._close(item, first_calls)
         item = await self._change(item, lambda now_is: leases.stop(now_is, self._clock.now(), force=force))
         if item.state is WorkState.STOPPED:
             await self._follow_up(item, progress)
@@ -82,7 +86,7 @@ class Reaper:
             return  # a heartbeat came in time
         log.warning("the worker of %s (%s) was lost", item.id, item.subject)
         progress = await self._progress(item)
-        await self._close_seen(item)
+        await self._close(item, seen_calls)
         if item.kind is WorkKind.SESSION and not await self._wanted(item):
             await self._change(item, lambda now_is: leases.stop(now_is, now, force=True))
             return
@@ -100,12 +104,28 @@ class Reaper:
         else:
             await self._give_up(item.subject)
 
-    async def _close_seen(self, item: Work) -> None:
-        """Close the calls that the lost worker may have begun."""
-        if await self._session(item) is None:
-            return
+    async def _close(self, item: Work, which: Callable[[State, int], Sequence[Call]]) -> None:
+        """Close the calls that the worker may have begun: those that `which` says, of what it has seen."""
+        found = await self._session(item)
         seen = self._log.seen_by_worker(item.subject)
-        await self._log.change(item.subject, lambda _session, state: in_doubt(state, seen))
+        if found is None or not which(found[1], seen):
+            return
+
+        def decide(session: Session, state: State, left: Mapping[str, str]) -> Change | None:
+            return worker_lost(state, session.definition, which(state, seen), UNKNOWN, left)
+
+        if found[0].definition.on_unknown is OnUnknown.STOP:
+            await end_calls(self._log, item.subject, decide)
+        else:  # the turn goes on, and so does whoever works on it
+            await self._log.change(item.subject, lambda session, state: decide(session, state, {}))
+
+    async def _finished(self, item: Work) -> bool:
+        """Whether the worker ended the call that it was at when it was told to stop: it begins no other then."""
+        told = leases.told_to_stop(item)
+        if told is None or await self._session(item) is None:
+            return False
+        results = EventFilter(types=["user.tool_result"], processed_since=told, limit=1)
+        return bool(await self._log.sessions.events(item.subject, results))
 
     async def _give_up(self, session_id: str) -> None:
         """End the turn of a session that finds no worker, whatever else goes on in it."""
@@ -137,14 +157,22 @@ class Reaper:
         return await self._queue.change(item.environment_id, item.id, step)
 
 
-def in_doubt(state: State, seen: int) -> Change | None:
-    """The end of each sandbox call up to the event `seen` that a worker was free to begin; None if there is none."""
-    closes = [
-        failed(call, UNKNOWN)
-        for call in state.open
-        if call.kind is CallKind.SANDBOX and call.allowed and call.seq <= seen
-    ]
-    return Change(tuple(closes)) if closes else None
+def seen_calls(state: State, seen: int) -> Sequence[Call]:
+    """The open sandbox calls up to the event `seen` that a worker was free to begin, in order."""
+    ids = begun(state, seen)
+    return [call for call in state.open if call.id in ids]
+
+
+def first_calls(state: State, seen: int) -> Sequence[Call]:
+    """Those of `seen_calls` that a worker may be at which runs one at a time, in order.
+
+    What asks for a confirmation comes when it is given: so it is the first that asks nobody, or the first confirmed.
+    """
+    calls = seen_calls(state, seen)
+    order = list(state.confirmations)
+    asked = sorted((call for call in calls if call.confirmed), key=lambda call: order.index(call.id))
+    free = [call for call in calls if not call.confirmed]
+    return sorted([*free[:1], *asked[:1]], key=lambda call: call.seq)
 
 
 def _hopeless(state: State, dispatched: Mapping[str, str]) -> Change | None:
