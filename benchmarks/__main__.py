@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> str | None:
     if find("wrk") is None:
         return "benchmarks: there is no wrk here (Debian: apt-get install wrk)"
     signal.signal(signal.SIGTERM, _leave)
+    # a shell lets what it starts in the background ignore SIGINT, and so would what we start, when we die
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for a relay with thousands of connectors
     figures = run(plans.QUICK if told.quick else plans.FULL, told.only or list(SCENARIOS))
