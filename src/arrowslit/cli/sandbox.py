@@ -146,6 +146,8 @@ def run(
       arrowslit sandbox run -- python3 -c 'print(6 * 7)'
       arrowslit sandbox run --file stock.csv --timeout 10s -- wc -l stock.csv
       arrowslit sandbox run --allow pypi.org:443 --json -- curl -sSI https://pypi.org
+
+    Environment: nothing of it is handed to the command.
     """
     from arrowslit.app.sandbox_run import RunConfig, run
 
@@ -179,6 +181,8 @@ def doctor(as_json: bool, **walls: Any) -> int:
     Examples:
       arrowslit sandbox doctor --uid-range 2000000000-2000000099
       arrowslit sandbox doctor --allow-degraded memory,cpu,pids --json
+
+    Environment: PATH, where bubblewrap is looked for.
     """
     from arrowslit.app.sandbox_run import doctor
 
