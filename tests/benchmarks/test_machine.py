@@ -18,8 +18,9 @@ from tests.harness import until
 STARTS_ONE = """
 import sys, time
 from pathlib import Path
-from benchmarks.machine.process import Program, python
-with Program(Path(sys.argv[1]), python("benchmarks.upstreams.fast"), speaks=True) as program:
+from benchmarks.machine.process import Program
+deaf = "import time; print('ready', flush=True); time.sleep(60)"
+with Program(Path(sys.argv[1]), [sys.executable, "-c", deaf], speaks=True) as program:
     program.line()
     print(program.pid, flush=True)
     time.sleep(60)
