@@ -8,10 +8,11 @@ import anthropic
 import pytest
 import pytest_asyncio
 
+from arrowslit.errors import Error
 from arrowslit.principal import Scope
 from arrowslit.session import LeaseLost
 from arrowslit.store.open import Store
-from tests.agents.api.serving import Served, SleepyClock, served
+from tests.agents.api.serving import Notes, Served, SleepyClock, served
 from tests.agents.story import bash, custom, mcp, model
 
 
@@ -269,3 +270,35 @@ async def test_a_large_picture_from_a_sandbox_arrives_and_a_flood_does_not(here:
     await send(worker, session_id, result("sevt_b1", content=[{"type": "image", "source": source}]))
     flood = send(worker, session_id, result("sevt_b2", "x" * (9 * 1024 * 1024)))
     assert await refusal(flood) == (413, "payload_too_large")
+
+
+async def test_a_confirmation_is_a_record_before_its_call_may_leave(
+    here: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await begun(here, mcp("sevt_m1", "ask"))
+    client = await here.person("acme", Scope.CONFIRM)
+    yes = {"type": "user.tool_confirmation", "tool_use_id": "sevt_m1", "result": "allow"}
+
+    async def full(*_: object) -> int:
+        raise Error("ledger_unavailable", "the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Notes, "append", full)
+        assert (await refusal(send(client, session_id, yes)))[1] == "ledger_unavailable"
+    _, state = await here.log.read(session_id)
+    assert state.open[0].held
+
+    await send(client, session_id, yes)
+    await send(client, session_id, yes)
+
+    ((kind, facts),) = here.ledger.records
+    assert kind == "confirmed"
+    assert {name: facts[name] for name in ("session", "event", "tool", "server", "result", "tenant")} == {
+        "session": session_id,
+        "event": "sevt_m1",
+        "tool": "stock",
+        "server": "srv",
+        "result": "allow",
+        "tenant": "acme",
+    }
+    assert str(facts["principal"]).startswith("key_")

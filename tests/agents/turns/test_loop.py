@@ -788,6 +788,27 @@ async def test_a_call_that_outlasts_the_turn_is_given_up_and_its_end_is_unknown(
 # ------------------------------------------------------------ revocation
 
 
+@simulated
+async def test_tools_that_were_named_without_being_offered_leave_a_few_records_a_turn() -> None:
+    house = bench([uses(*["internal__drop_table"] * 4), uses("a\nb", *["internal__drop_table"] * 4), says("Done.")])
+    async with house.running():
+        await house.create(DEFINITION)
+        await house.ask("Go")
+
+    denied = [fields for kind, fields in house.records.kept if kind == "denied"]
+    assert len(denied) == 5
+    facts = {name: denied[0][name] for name in ("session", "agent", "server", "tool", "code", "tenant")}
+    assert facts == {
+        "session": SESSION,
+        "agent": "agent_1",
+        "server": "internal",
+        "tool": "drop_table",
+        "code": "tool_not_allowed",
+        "tenant": "acme",
+    }
+    assert house.servers.reached == []
+
+
 @pytest.mark.promise("P11")
 @simulated
 async def test_a_revoked_key_ends_its_turn_before_the_next_request() -> None:

@@ -25,7 +25,8 @@ from arrowslit.agents.sessions.inbox import RESULTS, Sender, SentEvent
 from arrowslit.agents.sessions.log import Changed, Log
 from arrowslit.agents.sessions.state import State
 from arrowslit.clock import Clock
-from arrowslit.principal import Scope
+from arrowslit.policy.decide import echo
+from arrowslit.principal import Principal, Scope
 from arrowslit.record import Ledger
 from arrowslit.session import Event, EventFilter, Session
 from arrowslit.work import Worker
@@ -104,6 +105,8 @@ class EventsApi:
         sent = as_sent(body.events, self.log.new_event_id)
         session, _ = await visible(request, self.log)
         sender = Sender(may_confirm=not isinstance(who, Worker) and who.may(Scope.CONFIRM), worker=is_worker)
+        if isinstance(who, Principal):
+            await self._record_confirmations(session, sent, sender, who)
         changed = await self._change(session, sent, sender)
         stored = {event.id: event for event in changed.events}
         answer = []
@@ -125,6 +128,27 @@ class EventsApi:
         _, state = await self.log.read(session.id)
         inbox.send(state, sent, sender, self.clock.now())  # what is refused disturbs no turn
         return await end_calls(self.log, session.id, decide)
+
+    async def _record_confirmations(
+        self, session: Session, sent: Sequence[SentEvent], sender: Sender, who: Principal
+    ) -> None:
+        """Who confirmed what is in the ledger before the call may leave; what cannot be recorded is refused."""
+        _, state = await self.log.read(session.id)
+        inbox.send(state, sent, sender, self.clock.now())  # what is refused is nobody's confirmation
+        for event in sent:
+            call = state.call(event.call_id) if event.type == "user.tool_confirmation" else None
+            if call is None or event.call_id in state.confirmations:
+                continue
+            facts = {
+                "session": session.id,
+                "event": call.id,
+                "tool": echo(call.name),
+                "server": call.server,
+                "result": event.body.get("result"),
+                "principal": who.id,
+                "tenant": who.tenant,
+            }
+            await self.ledger.append("confirmed", facts)
 
     async def _known(self, session_id: str, state: State, sent: SentEvent) -> Event:
         """The stored event in whose place `sent` came again or too late: one of the newest, as a rule."""

@@ -91,7 +91,8 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What happened since the `session.status_running` that began the turn. `model_requests` counts those that ended.
+    """What happened since the `session.status_running` that began the turn. `model_requests` counts those that ended,
+    `refused` calls that were denied before anybody was asked.
 
     `unconfirmed` is `{call_id, server, tool, outcome}` of each call that left it open what happened; one of the sandbox
     has the id of its event and no server. `unlisted` has the same, without call and tool, of each server
@@ -102,6 +103,7 @@ class Turn:
     began_seq: int
     model_requests: int = 0
     tool_calls: int = 0
+    refused: int = 0
     output_tokens: int = 0
     unconfirmed: tuple[Mapping[str, object], ...] = ()
     unlisted: tuple[Mapping[str, object], ...] = ()
@@ -227,7 +229,10 @@ def _use(kind: CallKind) -> Callable[[State, Event], State]:
             input=_object(event.body, "input"),
             verdict=_text(event, "evaluated_permission") or "allow",
         )
-        turn = state.turn and replace(state.turn, tool_calls=state.turn.tool_calls + 1)
+        denied = call.verdict == "deny"
+        turn = state.turn and replace(
+            state.turn, tool_calls=state.turn.tool_calls + 1, refused=state.turn.refused + denied
+        )
         return replace(state, open=(*state.open, call), turn=turn)
 
     return step

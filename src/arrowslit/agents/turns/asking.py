@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,14 +13,18 @@ from arrowslit.agents.sessions.log import Log
 from arrowslit.agents.sessions.state import State
 from arrowslit.agents.turns.answer import Said, Use
 from arrowslit.agents.turns.context import MAX_BYTES, carried, model_request
-from arrowslit.agents.turns.offer import Offer
+from arrowslit.agents.turns.offer import Offer, meant
 from arrowslit.errors import Error
+from arrowslit.policy.decide import echo
 from arrowslit.record import Ledger
 from arrowslit.session import Event, EventFilter, Session
 
 MAX_TOKENS = 8192  # of one answer: as many as any model of the last years can say at once
 MAX_ANSWER = 4 << 20  # characters: a hundred times what a model says at once; one that never ends ends here
 PAGE = 1000  # events that are read at once
+MOST_REFUSED = 5  # calls of tools that were not offered, of one turn, that are recorded
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,26 @@ class Asking:
                     case Finished():
                         return answer.said(piece)
         raise ModelFailed("failed", "the model's answer has no end")
+
+    async def record_refused(self, session: Session, state: State, names: Sequence[str]) -> None:
+        """The model named tools that it was not offered. That a record fails changes nothing: none of them is called."""
+        made = state.turn.refused if state.turn else 0
+        for shown in names[: max(0, MOST_REFUSED - made)]:
+            _, server, name = meant(session.definition, shown)
+            facts = {
+                "session": session.id,
+                "principal": session.principal_id,
+                "tenant": session.tenant,
+                "agent": session.agent_id,
+                "agent_version": session.agent_version,
+                "server": server,
+                "tool": echo(name),
+                "code": "tool_not_allowed",
+            }
+            try:
+                await self.ledger.append("denied", facts)
+            except Error as error:
+                _log.warning("session %s: a refused call could not be recorded: %s", session.id, error)
 
     async def _events(self, session: Session) -> Sequence[Event]:
         """All events of the session, in order."""

@@ -68,6 +68,7 @@ class Speaking:
                 return await self._failed(visit, state, span, ModelFailed("failed", words))
             await _give_up(visit, span_end(span, is_error=True), out_of_time(definition.limits))
             return True
+        await asking.record_refused(session, state, [use.shown for use in said.uses if offered.find(use.shown) is None])
         await visit.append(lambda state: answered(state, definition, offered, span, said))
         return True
 
