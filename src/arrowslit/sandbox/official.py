@@ -7,12 +7,14 @@ resources, which it would download, and memory stores are off.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +34,7 @@ from arrowslit.sandbox.work import Item
 log = logging.getLogger(__name__)
 
 BLOCK = 999  # milliseconds that a poll may wait for work: the most that is officially taken
+TELL = 5.0  # seconds for the server to hear that sessions are left
 NOWHERE = os.devnull  # a folder that nothing can be put into
 PASSING = frozenset({408, 409, 429})  # of the statuses below 500 those after which the SDK tries again, and so do we
 
@@ -107,7 +110,7 @@ class OfficialSessions:
         self._key = key
         self._open_place = open_place
         self._idle = idle
-        self._scopes: dict[Place, anyio.CancelScope] = {}
+        self._held: dict[Place, _Held] = {}
         self._leaving = False
 
     async def serve(self, item: Item) -> None:
@@ -119,16 +122,32 @@ class OfficialSessions:
         except Exception as error:
             log.error("%s was given up: %s", item.subject, _first(error))
 
-    def leave(self) -> None:
-        """See Sessions."""
-        self._leaving = True
-        for scope in self._scopes.values():
-            scope.cancel()
+    async def leave(self) -> None:
+        """See Sessions. Said again, it does not wait for the server."""
+        first, self._leaving = not self._leaving, True
+        try:
+            if first:
+                await asyncio.gather(*(self._tell(each) for each in self._held.values()))
+        finally:
+            for each in self._held.values():
+                each.scope.cancel()
 
     async def end(self) -> None:
         """See Sessions."""
-        for place in list(self._scopes):
+        for place in list(self._held):
             await place.close()
+
+    async def _tell(self, held: _Held) -> None:
+        """Ask for the item to be stopped, and hear that it is: what is answered after that was ended in order."""
+        work = self._scoped(held.token).beta.environments.work
+        item = held.item
+        try:
+            async with asyncio.timeout(TELL):
+                with _said():
+                    await work.stop(item.id, environment_id=item.environment_id)
+                    await work.heartbeat(item.id, environment_id=item.environment_id)
+        except (Error, TimeoutError) as error:
+            log.warning("the server was not told that %s is left: %s", item.subject, error)
 
     async def _handle_within(self, item: Item, token: str | None, place: Place) -> None:
         """Until `leave`: by a scope, from which the SDK shields a call that runs. A task's own cancel would break it
@@ -137,11 +156,11 @@ class OfficialSessions:
         with anyio.CancelScope() as scope:
             if self._leaving:
                 scope.cancel()
-            self._scopes[place] = scope
+            self._held[place] = _Held(item, token or self._key, scope)
             try:
                 await self._handle(item, token, place)
             finally:
-                del self._scopes[place]
+                del self._held[place]
 
     async def _handle(self, item: Item, token: str | None, place: Place) -> None:
         worker = EnvironmentWorker(
@@ -163,7 +182,7 @@ class OfficialSessions:
 
     def _sender(self, item: Item, token: str) -> Send:
         """Sends records of this delivery with its own token."""
-        scoped = self._client.copy(auth_token=token, base_url=self._client.base_url, max_retries=0)
+        scoped = self._scoped(token)
 
         async def send(records: Sequence[JSON]) -> None:
             try:
@@ -175,6 +194,19 @@ class OfficialSessions:
                 raise
 
         return send
+
+    def _scoped(self, token: str) -> AsyncAnthropic:
+        """A client with that token, which tries once."""
+        return self._client.copy(auth_token=token, base_url=self._client.base_url, max_retries=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A session that is served."""
+
+    item: Item
+    token: str = field(repr=False)
+    scope: anyio.CancelScope
 
 
 class _Tool(BetaAsyncBuiltinFunctionTool):

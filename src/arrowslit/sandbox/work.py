@@ -45,8 +45,10 @@ class Sessions(Protocol):
         """Serve it from its first heartbeat until the worker has left it. Raises nothing but what cancels it."""
         ...
 
-    def leave(self) -> None:
-        """Leave all sessions: a call that runs goes on to its end and is answered, no other begins."""
+    async def leave(self) -> None:
+        """Leave all sessions: a call that runs goes on to its end and is answered, no other begins. The server is told
+        first, so that it knows that what has not begun by then is for another worker. Does not wait for calls.
+        """
         ...
 
     async def end(self) -> None:

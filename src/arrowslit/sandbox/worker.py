@@ -71,14 +71,14 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """Leave all sessions. Calls that run have so many seconds; then they are ended, answered and given up."""
         log.info("leaving %d sessions", len(self._serving))
-        self._sessions.leave()
+        await self._sessions.leave()
         if await self._still_serving(seconds):
             log.warning("calls still run after %.0f s: they are ended", seconds)
             await self.end()
 
     async def end(self) -> None:
         """Leave all sessions now."""
-        self._sessions.leave()
+        await self._sessions.leave()
         await self._sessions.end()
         if await self._still_serving(LAST_WORDS):
             log.error("%d sessions cannot be left in order: their leases will end", len(self._serving))

@@ -189,7 +189,9 @@ async def test_sigterm_lets_the_running_call_end_and_begins_no_other(there: Grou
             assert await asyncio.to_thread(worker.wait) == 0
 
         assert answers(await stage.events(session)) == [("done", False)]
-        assert [each.answered.status for each in stage.proxy.of(f"{SEND}|{STOP}") if each.answered] == [200, 200]
+        ends = stage.proxy.of(f"{SEND}|{STOP}")
+        assert [each.asked.line.rpartition("/")[2] for each in ends] == ["stop", "events", "stop"]
+        assert [each.asked.json for each in ends[::2]] == [{}, {"force": True}]
         async with stage.worker():
             assert answers(await stage.over(session)) == [("done", False), ("second", False)]
 

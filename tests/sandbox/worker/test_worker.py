@@ -84,7 +84,7 @@ class Served:
         async with asyncio.timeout(PATIENCE), self.news:
             await self.news.wait_for(lambda: len(self.now) == count)
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """See Sessions."""
         self.ended.append("leave")
         if not self.obstinate:
