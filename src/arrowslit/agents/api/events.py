@@ -71,7 +71,7 @@ class EventsApi:
             INVOKERS | WORKERS,
             body=SendBody,
             answer="SentEvents",
-            errors=(*missing, "session_terminated", "tool_use_not_found", "rate_limited"),
+            errors=(*missing, "session_terminated", "tool_use_not_found", "rate_limited", "ledger_unavailable"),
         )
         return [keeper.resource("/v1/sessions/{session_id}/events", get=listing, post=sending)]
 

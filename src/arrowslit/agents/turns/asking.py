@@ -60,7 +60,7 @@ class Asking:
         raise ModelFailed("failed", "the model's answer has no end")
 
     async def record_refused(self, session: Session, state: State, names: Sequence[str]) -> None:
-        """The model named tools that it was not offered. That a record fails changes nothing: none of them is called."""
+        """The model named tools that it was not offered. If a record fails, that changes nothing: none is called."""
         made = state.turn.refused if state.turn else 0
         for shown in names[: max(0, MOST_REFUSED - made)]:
             _, server, name = meant(session.definition, shown)
