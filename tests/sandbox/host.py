@@ -52,6 +52,8 @@ async def run(sandbox: Sandbox, command: Command) -> dict[str, Any]:
 async def main() -> None:
     """Answer until there are no more questions."""
     settings = json.loads(sys.argv[2])
+    for name in settings.get("without", ()):
+        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
     lines = asyncio.StreamReader(limit=1 << 24)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

