@@ -123,19 +123,22 @@ class OfficialSessions:
             log.error("%s was given up: %s", item.subject, _first(error))
 
     async def leave(self) -> None:
-        """See Sessions. Said again, it does not wait for the server."""
-        first, self._leaving = not self._leaving, True
+        """See Sessions."""
         try:
-            if first:
-                await asyncio.gather(*(self._tell(each) for each in self._held.values()))
+            await asyncio.gather(*(self._tell(each) for each in self._held.values()))
         finally:
-            for each in self._held.values():
-                each.scope.cancel()
+            self._cancel()
 
     async def end(self) -> None:
         """See Sessions."""
+        self._cancel()
         for place in list(self._held):
             await place.close()
+
+    def _cancel(self) -> None:
+        self._leaving = True
+        for each in self._held.values():
+            each.scope.cancel()
 
     async def _tell(self, held: _Held) -> None:
         """Ask for the item to be stopped, and hear that it is: what is answered after that was ended in order."""

@@ -52,5 +52,5 @@ class Sessions(Protocol):
         ...
 
     async def end(self) -> None:
-        """End what still runs in any sandbox: its call is answered with that, and the session is left."""
+        """End what runs in any sandbox, and leave all sessions: a call that runs is answered with that."""
         ...

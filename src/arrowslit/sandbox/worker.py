@@ -78,7 +78,6 @@ class Worker:
 
     async def end(self) -> None:
         """Leave all sessions now."""
-        await self._sessions.leave()
         await self._sessions.end()
         if await self._still_serving(LAST_WORDS):
             log.error("%d sessions cannot be left in order: their leases will end", len(self._serving))

@@ -184,7 +184,7 @@ async def test_what_is_no_session_is_acknowledged_and_stopped() -> None:
 
 
 async def test_a_drain_ends_only_what_does_not_end_by_itself() -> None:
-    for obstinate, ended in ((False, ["leave"]), (True, ["leave", "leave", "end"])):
+    for obstinate, ended in ((False, ["leave"]), (True, ["leave", "end"])):
         sessions = Served(obstinate=obstinate)
         async with taking(Script([item(1)]), sessions) as (worker, _):
             await sessions.until(1)
