@@ -248,7 +248,8 @@ class _Answer:
     def last_words(self) -> Iterator[str]:
         """What a person should know beside the answer goes to stderr."""
         for each in self._idle.get("unconfirmed", ()):
-            what = f"{each['tool']} on {each['server']}" if each.get("tool") else f"the tools of {each['server']}"
+            where = each["server"] or "the sandbox"
+            what = f"{each['tool']} on {where}" if each.get("tool") else f"the tools of {where}"
             call = f", {each['call_id']}" if each.get("call_id") else ""
             speak.note(f"not confirmed: {speak.plain(what)}: {each['outcome']}{speak.plain(call)}")
         if not self._quiet:
