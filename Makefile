@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS =
 BIN = .venv/bin
 
-.PHONY: help demo test bench bench-quick lint fmt lock clean python venv programs rivals clients
+.PHONY: help demo test bench bench-quick bench-sandbox lint fmt lock clean python venv programs rivals clients
 .NOTPARALLEL:
 
 help:  ## list the targets
@@ -24,6 +24,10 @@ bench: venv rivals  ## what arrowslit costs beside ssh -R, nginx and others; 15 
 
 bench-quick: venv rivals  ## the same in a tenth of the time, for a first look
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+bench-sandbox: venv  ## what a sandbox costs beside a plain subprocess and a bare bubblewrap; half a minute
+	@"$(PYTHON)" requirements/system.py bwrap
+	@$(BIN)/python -m benchmarks.sandbox $(ARGS)
 
 lint: venv  ## format, rules, types, and who may import whom
 	$(BIN)/ruff format --check

@@ -57,6 +57,16 @@ def resident(roots: Iterable[int]) -> float:
     return sum(parse_kib(_status(pid), "VmRSS") for pid in tree(roots)) / KIB_PER_MIB
 
 
+def proportional(roots: Iterable[int]) -> float | None:
+    """Memory of these processes and those below them, in MiB, what is shared divided among those that share it (PSS).
+    None where that may not be read.
+    """
+    try:
+        return sum(parse_kib(_rollup(pid), "Pss") for pid in tree(roots)) / KIB_PER_MIB
+    except PermissionError:
+        return None
+
+
 def reset_peak(roots: Iterable[int]) -> None:
     """Let `peak` begin anew."""
     for pid in tree(roots):
@@ -72,6 +82,13 @@ def _status(pid: int) -> str:
     with suppress(OSError):
         return (PROC / str(pid) / "status").read_text()
     return ""
+
+
+def _rollup(pid: int) -> str:
+    try:
+        return (PROC / str(pid) / "smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return ""
 
 
 def _stats() -> dict[int, Stat]:
