@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 PROXY_PORT = 3128  # inside, where nothing else listens
 PROXY = f"http://127.0.0.1:{PROXY_PORT}"
+OK = "ok"
 STOPPED = "the sandbox was closed before this ended: whether it was done is unknown"
 NAMES = ("bash", "read", "write", "edit", "glob", "grep")
 
@@ -49,6 +50,15 @@ class Answer:
     is_error: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of a call: what the tool says, how it ended, and with which status, where there is one."""
+
+    blocks: Sequence[Block]
+    ended: str
+    status: int | None = None
+
+
 class Place:
     """Made by `open_place`."""
 
@@ -67,18 +77,17 @@ class Place:
     async def call(self, name: str, input: Mapping[str, object]) -> Answer:
         """Use a tool. One call, one record: what cannot be recorded is not answered."""
         began = self._around.clock.monotonic()
-        ended = "cancelled"
-        blocks: Sequence[Block] = ()
+        done = _Done((), "cancelled")
         try:
-            blocks, ended = await self._call(name, input)
+            done = await self._call(name, input)
         finally:
             # A task of its own: whoever is cancelled may not wait any more, and it happened all the same.
             execution = Execution(
                 tool=name,
                 input=input,
-                output=blocks,
-                ended=ended,
-                status=0 if ended == "ok" else None,
+                output=done.blocks,
+                ended=done.ended,
+                status=done.status,
                 seconds=self._around.clock.monotonic() - began,
             )
             recorded = asyncio.create_task(self._record(execution))
@@ -86,7 +95,7 @@ class Place:
             recorded.add_done_callback(self._recording.discard)
         if not await recorded:
             return Answer(text(f"{name}: it was done, but could not be recorded; what it said is withheld"), True)
-        return Answer(blocks, ended != "ok")
+        return Answer(done.blocks, done.ended != OK)
 
     async def close(self) -> None:
         """End the sandbox and all that runs in it, record what was done. No other is opened."""
@@ -97,20 +106,20 @@ class Place:
 
     # ------------------------------------------------------------ inside
 
-    async def _call(self, name: str, input: Mapping[str, object]) -> tuple[Sequence[Block], str]:
-        """What a tool says, and how it ended."""
+    async def _call(self, name: str, input: Mapping[str, object]) -> _Done:
+        """Use a tool, in a sandbox that lives."""
         try:
             tool = await self._tool(name)
-            return await tool.call(input), "ok"
+            return _Done(await tool.call(input), OK, 0)
         except (ToolError, Error) as error:
             if self._over:
-                return text(f"{name}: {STOPPED}"), "stopped"
+                return _Done(text(f"{name}: {STOPPED}"), "stopped")
             if isinstance(error, ToolError):
-                return text(str(error)), "error"
+                return _Done(text(str(error)), error.ended, error.status)
             log.warning("%s in %s: %s", name, self._session, error.message)
             if error.code == "sandbox_ended":
                 await self._let_go()
-            return text(f"{name}: {error.message}"), error.code
+            return _Done(text(f"{name}: {error.message}"), error.code)
 
     async def _record(self, execution: Execution) -> bool:
         try:

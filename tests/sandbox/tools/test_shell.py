@@ -8,6 +8,7 @@ import pytest
 from arrowslit.errors import Error
 from arrowslit.sandbox.isolation.bubblewrap import Bubblewrap
 from arrowslit.sandbox.isolation.isolation import Sandbox
+from arrowslit.sandbox.tools.tool import ToolError
 from arrowslit.sandbox.tools.tools import tools
 from tests.sandbox.tools.hands import Hands
 
@@ -36,6 +37,26 @@ async def test_a_command_that_runs_out_of_time_is_killed_with_its_children(hands
     assert said == "error: bash: bash command timed out after 0.1s"
     await hands("bash", restart=True)
     assert await hands("bash", command="pgrep -cx sleep || true") == "0"
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "ended"),
+    [
+        ("(exit 7)", 7, "error"),
+        ("sh -c 'kill -9 $$'", 137, "error"),
+        ("no-such-program", 127, "error"),
+        ("exit 3", 3, "error"),
+        ("kill -9 $$", 137, "error"),
+        ("sleep 67", None, "timeout"),
+    ],
+)
+async def test_a_command_that_fails_says_with_which_status(
+    hands: Hands, command: str, status: int | None, ended: str
+) -> None:
+    with pytest.raises(ToolError) as failure:
+        await hands.blocks("bash", command=command, timeout_ms=400)
+
+    assert (failure.value.status, failure.value.ended) == (status, ended)
 
 
 async def test_what_a_cancelled_command_prints_is_nobodys(sandbox: Sandbox, hands: Hands) -> None:

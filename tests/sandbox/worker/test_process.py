@@ -142,18 +142,20 @@ async def test_heartbeats_go_on_while_a_command_floods_the_worker(shared: Shared
 
 async def test_every_execution_and_every_attempt_is_recorded_here_and_there(shared: Shared) -> None:
     command = "curl -s -o /dev/null http://never.test/; echo out"
-    session = await shared.stage.session(bash(command), call("write", file_path="a", content="x"), bash("exit 7"))
+    failing = (bash("echo no; (exit 7)"), call("bash", command="sleep 9", timeout_ms=100))
+    session = await shared.stage.session(bash(command), call("write", file_path="a", content="x"), *failing)
     results = answers(await shared.stage.over(session))
-    assert results == [("out", False), ("wrote 1 bytes to a", False), ("(no output)", True)]
+    assert results[:3] == [("out", False), ("wrote 1 bytes to a", False), ("no", True)]
 
     (attempt,) = shared.of("egress", session)
     assert (attempt["host"], attempt["port"], attempt["verdict"]) == ("never.test", 80, "denied")
-    first, second, third = shared.of("execution", session)
+    first, second, third, fourth = shared.of("execution", session)
     assert first["code_sha256"] == hashlib.sha256(command.encode()).hexdigest()
     assert first["output_sha256"] == hashlib.sha256(b"out").hexdigest()
     assert (first["ended"], first["status"]) == ("ok", 0)
     assert second["code_bytes"] == len('{"content":"x","file_path":"a"}')
-    assert third["ended"] == "error"
+    assert (third["ended"], third["status"]) == ("error", 7)
+    assert (fourth["ended"], fourth["status"]) == ("timeout", None)
     mine = [each for each in shared.worker.records if each.get("session") == session]
     for each in mine:
         assert each["sandbox"]["isolation"] == "bubblewrap"

@@ -22,7 +22,7 @@ from arrowslit.sandbox.isolation.isolation import Command, Process, Sandbox
 from arrowslit.sandbox.tools.ending import ended, refuse_unless_it_ran
 from arrowslit.sandbox.tools.inputs import SCHEMAS, arguments, check
 from arrowslit.sandbox.tools.inside import files, search, serve, workspace
-from arrowslit.sandbox.tools.tool import Block, ToolError, text
+from arrowslit.sandbox.tools.tool import FAILED, TIMED_OUT, Block, ToolError, text
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True):
     text: str | None = None
     media: Media | None = None
     error: str | None = None
+    timed_out: bool = False
 
 
 class Lost(Exception):
@@ -83,7 +84,8 @@ class FileTool:
             source = {"type": "base64", "media_type": reply.media.media_type, "data": reply.media.data}
             return [{"type": kind, "source": source}]
         if reply.text is None:
-            raise ToolError(reply.error or f"{self.name}: failed")
+            ended = TIMED_OUT if reply.timed_out else FAILED
+            raise ToolError(reply.error or f"{self.name}: failed", ended=ended)
         return text(reply.text)
 
     async def close(self) -> None:
@@ -112,7 +114,8 @@ class Helper:
                     return await self._ask(tool, given)
             except TimeoutError:
                 await self.end()
-                raise ToolError(f"{tool}: timed out after {self._seconds + self._grace:g}s") from None
+                said = f"{tool}: timed out after {self._seconds + self._grace:g}s"
+                raise ToolError(said, ended=TIMED_OUT) from None
             except asyncio.CancelledError:
                 await self.end()  # its answer would be taken for the next one's
                 raise

@@ -11,7 +11,7 @@ from arrowslit.sandbox.isolation.isolation import Command, Process, Sandbox
 from arrowslit.sandbox.tools.ending import ended, refuse_unless_it_ran
 from arrowslit.sandbox.tools.inputs import SCHEMAS, Bash, check
 from arrowslit.sandbox.tools.output import BEFORE, Tail, script
-from arrowslit.sandbox.tools.tool import NO_OUTPUT, Block, ToolError, text
+from arrowslit.sandbox.tools.tool import NO_OUTPUT, TIMED_OUT, Block, ToolError, text
 
 ARGV = ("/bin/bash", "--noprofile", "--norc")
 ENVIRONMENT = {"PS1": "", "PS2": "", "TERM": "dumb"}
@@ -82,11 +82,10 @@ class _Shell:
             async with asyncio.timeout(timeout):
                 await process.write(data)
                 status = await _follow(process, tail)
-                if status is None:
-                    await process.wait()
+                end = None if status is not None else await process.wait()
         except TimeoutError:
             await self._lose(process)
-            raise ToolError(f"bash: bash command timed out after {timeout}s") from None
+            raise ToolError(f"bash: bash command timed out after {timeout}s", ended=TIMED_OUT) from None
         except BrokenPipeError:
             await self._lose(process)
             raise ToolError("bash: bash session terminated; restart required") from None
@@ -94,10 +93,11 @@ class _Shell:
             self._over = True  # what it prints next would be taken for the next command's
             await self.end()
             raise
-        if status is None:
+        if end is not None:
             await self._lose(process)
+            raise ToolError(tail.text() or NO_OUTPUT, status=end.status)
         if status != 0:
-            raise ToolError(tail.text() or NO_OUTPUT)
+            raise ToolError(tail.text() or NO_OUTPUT, status=status)
         return tail.text()
 
     async def end(self) -> None:

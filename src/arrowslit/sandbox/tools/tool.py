@@ -8,11 +8,19 @@ from typing import Any, Protocol
 Block = dict[str, Any]
 """A content block of a result, as the API takes it: text, image or document."""
 
+FAILED, TIMED_OUT = "error", "timeout"  # how a use of a tool ends that does not succeed, if the sandbox lives
 NO_OUTPUT = "(no output)"  # a text block may not be empty
 
 
 class ToolError(Exception):
-    """The result is an error; the text is for the model."""
+    """The result is an error; the text is for the model. `status` is that of the command where it is known, `ended`
+    how the use of the tool ended: FAILED or TIMED_OUT.
+    """
+
+    def __init__(self, said: str, *, status: int | None = None, ended: str = FAILED) -> None:
+        super().__init__(said)
+        self.status = status
+        self.ended = ended
 
 
 class Tool(Protocol):

@@ -1,7 +1,8 @@
 """Answer requests for file tools until there are no more: the last of the files that are sent inside.
 
 A message is its length in four bytes, the highest first, and JSON. To each request come two with its number: that it
-was taken, so that whoever asked knows whether a helper that died had begun; then {"text"}, {"media"} or {"error"}.
+was taken, so that whoever asked knows whether a helper that died had begun; then {"text"}, {"media"} or {"error"}, with
+{"timed_out"} where that is why.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def answer(workspace: Workspace, tool: str, arguments: dict[str, object], second
     except Refused as refused:
         return {"error": f"{tool}: {refused}"}
     except Expired:
-        return {"error": f"{tool}: timed out after {seconds:g}s"}
+        return {"error": f"{tool}: timed out after {seconds:g}s", "timed_out": True}
     except MemoryError:
         return {"error": f"{tool}: out of memory"}
     except OSError as error:
