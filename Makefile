@@ -40,7 +40,7 @@ fmt: venv  ## put everything into the one format, and repair what can be repaire
 	@$(BIN)/ruff check --fix
 
 lock: python  ## resolve all versions anew; nothing else does
-	@"$(PYTHON)" requirements/lock.py
+	@"$(PYTHON)" -m requirements.lock
 
 clean:  ## remove what make has made
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -57,7 +57,7 @@ programs: python
 
 rivals: python
 	@"$(PYTHON)" requirements/system.py wrk nginx sshd ssh
-	@"$(PYTHON)" benchmarks/environments.py
+	@"$(PYTHON)" -m benchmarks.environments
 
 clients: python
 	@"$(PYTHON)" tests/clients/environments.py

@@ -1,4 +1,4 @@
-"""Resolve the versions of everything anew and write them, with hashes and without any host's name, beside this file.
+"""Resolve all versions anew and write them, with hashes and without any host's name, beside what asks for them.
 
 `make lock` runs it. The files are good for every Python that `pyproject.toml` allows, on Linux and macOS.
 """
@@ -9,7 +9,7 @@ import os
 import subprocess
 from pathlib import Path
 
-import install
+from requirements import install, node
 
 CLIENTS = install.ROOT / "tests" / "clients"
 BENCHMARKS = install.ROOT / "benchmarks"
@@ -20,7 +20,8 @@ DEV = "requirements/dev.txt"
 
 def main() -> None:
     """Write all files. `dev.txt` is the largest set; `run.txt` and `demo.txt` are held to its versions."""
-    compile_to(Path("requirements/uv.txt"), "requirements/uv.in", "--no-annotate")
+    for tool in ("uv", "node"):
+        compile_to(Path(f"requirements/{tool}.txt"), f"requirements/{tool}.in", "--no-annotate")
     compile_to(Path(DEV), PROJECT, "--extra", "demo", "--group", "build", "--group", "dev")
     compile_to(Path("requirements/run.txt"), PROJECT, "--group", "build", "-c", DEV, "--no-annotate")
     compile_to(
@@ -28,6 +29,13 @@ def main() -> None:
     )
     for source in sorted([*CLIENTS.glob("*.in"), *BENCHMARKS.glob("*.in")]):
         compile_to(source.with_suffix(".txt"), os.path.relpath(source, install.ROOT), "--no-annotate")
+    if failure := node.main([]):
+        raise SystemExit(failure)
+    for package in sorted(
+        path for folder in ("benchmarks", "tests") for path in (install.ROOT / folder).rglob("package.json")
+    ):
+        print(f"resolving {os.path.relpath(package, install.ROOT)}", flush=True)
+        node.lock(package.parent)
 
 
 def compile_to(target: Path, *arguments: str) -> None:

@@ -14,12 +14,13 @@ from benchmarks.contestants.contestant import Contestant, Ground
 from benchmarks.loads.door import Door
 from benchmarks.machine.process import Program, free_port
 from benchmarks.upstreams import echo
+from requirements import node
 
 LOOPBACK = environments.NPM / "loopback.cjs"
 
 
 def _missing() -> str | None:
-    there = environments.node().exists() and environments.supergateway().exists()
+    there = node.node().exists() and environments.supergateway().exists()
     return None if there else "it could not be installed (benchmarks/npm)"
 
 
@@ -28,7 +29,7 @@ def _run(ground: Ground) -> Iterator[Door]:
     port = free_port()
     server = shlex.join([sys.executable, str(echo.__file__)])
     flags = ["--outputTransport", "streamableHttp", "--stateful", "--logLevel", "none", "--port", str(port)]
-    command = [str(environments.node()), "--require", str(LOOPBACK), str(environments.supergateway())]
+    command = [str(node.node()), "--require", str(LOOPBACK), str(environments.supergateway())]
     with Program(ground.folder, [*command, "--stdio", server, *flags]) as program:
         program.answers_at(port)
         yield Door(port, processes={"supergateway": program.pid})

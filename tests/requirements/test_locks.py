@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted([*(ROOT / "requirements").glob("*.txt"), *(ROOT / "tests" / "clients").glob("*.txt")])
+
+PACKAGES = sorted(path for folder in ("benchmarks", "tests") for path in (ROOT / folder).rglob("package-lock.json"))
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -34,3 +37,13 @@ def test_everything_in_a_lock_has_an_exact_version_and_a_hash(lock: Path) -> Non
 def test_each_set_is_part_of_the_next_in_the_same_versions() -> None:
     assert {"uvicorn", "picows", "hatchling"} <= pins("run").keys()
     assert pins("run").items() < pins("demo").items() < pins("dev").items()
+
+
+@pytest.mark.parametrize("lock", PACKAGES, ids=lambda lock: lock.parent.parent.name)
+def test_what_comes_from_npm_is_pinned_and_hashed_and_names_no_registry(lock: Path) -> None:
+    packages = json.loads(lock.read_text())["packages"]
+    installed = {name: each for name, each in packages.items() if name}
+
+    assert len(installed) > 10
+    assert [name for name, each in installed.items() if "integrity" not in each or "resolved" in each] == []
+    assert [version for version in packages[""]["dependencies"].values() if not version[0].isdigit()] == []
