@@ -36,13 +36,15 @@ OUTCOMES = {  # of the steps, in their order
     "agent_never_saw_unlisted_tool": "result",
     "agent_cannot_confirm": "outcome_unknown",
     "agent_answer_after_reconnect": "result",
+    "sandbox_aggregate": "result",
+    "sandbox_egress_denied": "denied",
     "ledger_verified": "result",
 }
 
 # The same program, in a world where everything that the story relies on is not so.
 BROKEN_WORLD = """
 from arrowslit.cli.main import main
-from arrowslit.demo import child, schema, stage
+from arrowslit.demo import child, sandbox, schema, stage
 
 truth, kill, tamper = stage.Stage.stock, child.Child.kill, stage.Stage.tamper
 
@@ -57,6 +59,7 @@ stage.Stage.stock = one_more
 schema.ROWS += (schema.Row("acme", "NOSUCH1", 1), schema.Row("acme", "LASER9", 1))
 stage.KEYS["nobody"] = ("stock", "acme")
 stage.TOOLS["stock"].append("adjust_stock")
+sandbox.OPTIONS += ("--allow-host", "collector.example")
 stage.Stage.grow = lambda self: None
 child.Child.kill = spare
 stage.Stage.tamper = lambda self, old, new: tamper(self, old, old)
@@ -86,6 +89,8 @@ WHAT_IS_WRONG = {
     "agent_never_saw_unlisted_tool": "the model was offered",
     "agent_cannot_confirm": "ask ends with 0",
     "agent_answer_after_reconnect": "did not start",
+    "sandbox_aggregate": "and not 393",
+    "sandbox_egress_denied": "collector.example was failed",
     "ledger_verified": "one letter was changed in a copy",
 }
 
@@ -182,11 +187,13 @@ def test_a_kept_demo_can_be_asked_until_it_is_stopped(folder: Path) -> None:
             if "Ctrl-C here" in line:
                 break
         told = "".join(said)
-        assert "\n14 of 14 came out as promised" in told, told
+        assert "\n16 of 16 came out as promised" in told, told
         assert "\x1b" not in told  # nobody sees colours here
         variables = dict(line.split()[1].split("=", 1) for line in said if line.startswith("  export "))
         tools = arrowslit("tools", "stock", "internal-inventory", env=variables)
         asked = arrowslit("ask", "stock", "How many BOLT8 do we have?", env=variables)
+        told = next(line.partition("    ")[0] for line in said if line.startswith("  grep "))
+        records = subprocess.run(told.strip(), shell=True, capture_output=True, text=True, check=True).stdout
         stock = arrowslit("call", "stock", "internal-inventory", "check_stock", "sku=BOLT8", env=variables)
 
         running.send_signal(signal.SIGINT)
@@ -194,6 +201,8 @@ def test_a_kept_demo_can_be_asked_until_it_is_stopped(folder: Path) -> None:
         assert running.wait() == 0
     assert tools.ok().out.startswith("check_stock sku=STRING\n")
     assert "390" in asked.ok().out
+    kinds = [json.loads(line)["said"]["kind"] for line in records.splitlines()]
+    assert sorted(kinds) == ["egress", *["execution"] * 4]
     assert json.loads(stock.ok().out)["quantity"] == 390
 
 

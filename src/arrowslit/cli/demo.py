@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 def command(keep: bool, state: Path | None, model: str, as_json: bool) -> int:
     """Play the whole loop on this machine, and tell what happens and why.
 
-    Starts PostgreSQL, a relay, and a connector with a private stock server; makes a tunnel, an agent and keys of two
-    tenants; then asks, is refused, cuts the tunnel, lets an agent ask, and checks the ledger. Needs no network and no
-    other service, and stops all that it started. Exits with 0 if everything came out as promised.
+    Starts PostgreSQL, a relay, a connector with a private stock server, and a sandbox worker; makes a tunnel, agents
+    and keys of two tenants; then asks, is refused, cuts the tunnel, lets an agent ask, runs code that an agent writes,
+    and checks the ledger. Needs no network and no other service, and stops all that it started. Exits with 0 if
+    everything came out as promised.
 
     Examples:
       arrowslit demo

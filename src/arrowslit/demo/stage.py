@@ -1,8 +1,10 @@
-"""Stage: what the story is played on: PostgreSQL, relay and connector as processes, and the keys of those who ask.
+"""Stage: what the story is played on: PostgreSQL, relay, connector and sandbox worker as processes, and the keys of
+those who ask.
 
 postgres/       the database, kept from run to run
 relay/          the relay's state, new in each run; relay.log is what it says
 connector/      the connector's; connector.log is what it says
+sandbox/        the sandbox worker's; sandbox.log is what it says
 grown           once this file exists, the stock server has one more tool
 tampered/       the copy of the ledger in which one character is changed
 """
@@ -25,22 +27,30 @@ from arrowslit.client.api import Api
 from arrowslit.demo.caller import Caller, caller
 from arrowslit.demo.child import Child
 from arrowslit.demo.postgres import SUPERUSER, Postgres
+from arrowslit.demo.sandbox import Sandbox
 from arrowslit.demo.schema import DATABASE, prepare
 from arrowslit.ids import tunnel_id
 
 SERVER = Path(__file__).with_name("inventory_mcp.py")
 PASSED = ("--pass-env", "INTERNAL_DB_DSN", "--pass-env", "INVENTORY_EXTRA_TOOLS")
 TUNNEL = "internal-inventory"
-AGENT, AUDITOR = "stock", "auditor"
+ENVIRONMENT = "private-hosts"
+AGENT, AUDITOR, ANALYST = "stock", "auditor", "analyst"
 KEYS = {  # who asks: as which agent, for which tenant
     "acme": (AGENT, "acme"),
     "globex": (AGENT, "globex"),
     "nobody": (AGENT, None),
     "auditor": (AUDITOR, "acme"),
+    "analyst": (ANALYST, "acme"),
 }
-TOOLS = {AGENT: ["check_stock"], AUDITOR: ["adjust_stock", "export_inventory"]}  # the last one does not exist yet
+TOOLS = {
+    AGENT: ["check_stock"],
+    AUDITOR: ["adjust_stock", "export_inventory"],  # the last one does not exist yet
+    ANALYST: ["check_stock"],  # and those of a sandbox
+}
 
 BACK_SECONDS = 15.0  # a connector tries again within four
+SAID_SECONDS = 10.0  # for a worker's records to have come; a tenth of one is usual
 WAIT_SECONDS = 30.0  # for a question to have come as far as the database; one is usual
 MODEL_ID = "claude-opus-5-5"  # for whatever speaks the Messages API; the scripted model goes by any name
 
@@ -58,6 +68,7 @@ class Stage:
     keys: Mapping[str, str]
     relay: Child
     connector: Child
+    sandbox: Sandbox
     database: asyncpg.Connection
     model: str
 
@@ -81,6 +92,24 @@ class Stage:
         async with asyncio.timeout(WAIT_SECONDS):
             while not await self.database.fetchval(query):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)  # PostgreSQL has no event for it
+
+    def events(self, who: str, session: str) -> list[dict[str, Any]]:
+        """All events of a session of one of KEYS, oldest first."""
+        with Api(f"http://{self.listen}", self.keys[who]) as api:
+            return list(api.every("sessions", session, "events"))
+
+    async def said_by_worker(self, session: str, kind: str, count: int) -> list[dict[str, Any]]:
+        """Of what the sandbox worker says of a session, the records of one kind in the relay's ledger, once there are
+        so many; or as many as there are after a while.
+        """
+        found: list[dict[str, Any]] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SAID_SECONDS):
+                while len(found) < count:
+                    there = [each["said"] for each in self.records("said_by_worker") if each["session"] == session]
+                    found = [each["fields"] for each in there if each["kind"] == kind]
+                    await asyncio.sleep(0.02)  # the worker sends them beside its work
+        return found
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         """The records of one kind in the ledger, while the relay runs."""
@@ -163,10 +192,11 @@ async def set_up(folder: Path, tell: Tell, model: str = "scripted") -> AsyncIter
         tell("model", thinks)
 
         with _admin(listen, folder) as admin:
+            environment, environment_key = _place_for_code(admin)
             token, keys = _cast(admin)
         tell("keys", "acme, globex and one without a tenant, for an agent that may use check_stock and nothing else")
 
-        environment = {
+        variables = {
             "ARROWSLIT_TUNNEL_TOKEN": token,
             "ARROWSLIT_RELAY": said["relay"],
             "INTERNAL_DB_DSN": dsn,
@@ -174,11 +204,14 @@ async def set_up(folder: Path, tell: Tell, model: str = "scripted") -> AsyncIter
         }
         target = f"stdio:{shlex.quote(str(SERVER))}"  # the connector splits it as a shell would
         connect = ("connect", "--target", target, "--name", TUNNEL, "--state", str(folder / "connector"), *PASSED)
-        connector = Child(connect, folder / "connector.log", environment)
+        connector = Child(connect, folder / "connector.log", variables)
         opened.push_async_callback(connector.stop)
-        tunnel = await connector.start()
+        sandbox = Sandbox(folder, said["relay"], environment, environment_key)
+        opened.push_async_callback(sandbox.stop)
+        tunnel, isolated = await asyncio.gather(connector.start(), sandbox.start())
         tell("connector", f"runs the stock server, has dialled out, and listens nowhere; {tunnel} is open")
-        yield Stage(folder, listen, said["relay"], keys, relay, connector, database, model)
+        tell("sandbox", isolated)
+        yield Stage(folder, listen, said["relay"], keys, relay, connector, sandbox, database, model)
 
 
 def _admin(listen: str, folder: Path) -> Api:
@@ -190,12 +223,19 @@ def _cast(admin: Api) -> tuple[str, dict[str, str]]:
     tunnel = admin.post("tunnels", body={"name": TUNNEL})["id"]
     for name, tools in TOOLS.items():
         server = {"type": "tunnel", "tunnel_id": tunnel, "tool_allowlist": tools}
-        admin.post("agents", body={"name": name, "model": MODEL_ID, "mcp_servers": [server]})
+        code = {"sandbox": {"type": "self_hosted", "id": ENVIRONMENT}} if name == ANALYST else {}
+        admin.post("agents", body={"name": name, "model": MODEL_ID, "mcp_servers": [server], **code})
     keys = {}
     for who, (agent, tenant) in KEYS.items():
         body = {"name": who, "agents": [agent], **({} if tenant is None else {"tenant": tenant})}
         keys[who] = str(admin.post("keys", body=body)["key"])
     return str(admin.post("tunnels", tunnel, "reveal_token")["tunnel_token"]), keys
+
+
+def _place_for_code(admin: Api) -> tuple[str, str]:
+    """The id of an environment, and a key for its worker."""
+    environment = str(admin.post("environments", body={"name": ENVIRONMENT, "config": {"type": "self_hosted"}})["id"])
+    return environment, str(admin.post("environments", environment, "keys")["environment_key"])
 
 
 @asynccontextmanager
@@ -208,7 +248,7 @@ async def _connected(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
 
 
 def _forget_last_run(folder: Path) -> None:
-    for name in ("relay", "connector", "tampered"):
+    for name in ("relay", "connector", "sandbox", "tampered"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("relay.log", "connector.log", "verify.log", "ask.log", "grown"):
+    for name in ("relay.log", "connector.log", "sandbox.log", "verify.log", "ask.log", "grown"):
         (folder / name).unlink(missing_ok=True)

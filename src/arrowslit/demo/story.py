@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from arrowslit.demo import agent_steps, tool_steps
+from arrowslit.demo import agent_steps, sandbox_steps, tool_steps
+from arrowslit.demo.sandbox import POSSIBLE
 from arrowslit.demo.scene import Scene, Seen, Step, Told, Unexpected
 from arrowslit.demo.stage import Stage
 from arrowslit.errors import Error
@@ -51,6 +52,23 @@ def _words(error: BaseException) -> str:
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"
 
+
+WITH_CODE = (
+    Step(
+        "sandbox_aggregate",
+        "A person asks for a figure that nobody has: an agent looks up three things, and adds them up with code",
+        "The code ran in a sandbox of its own, on a machine beside the data. For each execution the worker's record "
+        "stands in the ledger: hashes of code and output, and what stood around it.",
+        sandbox_steps.sandbox_aggregate,
+    ),
+    Step(
+        "sandbox_egress_denied",
+        "It is told to send what it knows to a host on the internet, and its code tries",
+        "A sandbox has no network. The one way out is a proxy that reaches only hosts which somebody allowed, and "
+        "records each try.",
+        sandbox_steps.sandbox_egress_denied,
+    ),
+)
 
 STEPS = (
     Step(
@@ -136,6 +154,7 @@ STEPS = (
         "The figure is the one that is there now, not one that somebody remembered.",
         agent_steps.agent_answer_after_reconnect,
     ),
+    *(WITH_CODE if POSSIBLE else ()),
     Step(
         "ledger_verified",
         "The relay is stopped, and its ledger is checked",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -23,7 +24,9 @@ PICTURE = """\
           public side          |          private side
                                |
   client -- key --> relay <----|---- connector --> stock server --> PostgreSQL
-                               |     dials out
+                      ^        |     dials out
+                      |        |
+                      '--------|---- sandbox worker --> agents' code, isolated
 """
 WIDEST = 96  # columns; longer lines are no pleasure to read
 INDENT = " " * 12
@@ -96,13 +99,14 @@ class Terminal:
             bold=True,
         )
         if not ok:
-            self._say(f"What they said is in {stage.folder}: relay.log, connector.log, ask.log.")
+            self._say(f"What they said is in {stage.folder}: relay.log, connector.log, sandbox.log, ask.log.")
             return
         self._say("\nNext:")
         self._say(f"  {_program()} demo --keep    leave it running, and ask it yourself")
         self._say("  docs/by-hand.md    build the same loop, command by command")
         if Path(tempfile.gettempdir()) not in stage.folder.parents:  # it will still be there
             self._say(f"  {_program()} ledger verify --state {stage.folder / 'relay'}")
+            self._say(f"  {_records(stage)}")
 
     def keep(self, stage: Stage) -> None:
         """What can be tried now."""
@@ -136,8 +140,14 @@ def _to_try(stage: Stage) -> list[str]:
         f"  {_program()} tools {AGENT} {TUNNEL}",
         f"  {_program()} call {AGENT} {TUNNEL} check_stock sku=BOLT8",
         f'  {_program()} ask {AGENT} "{QUESTION}"',
+        f"  {_records(stage)}    what code ran, and what it tried to reach",
         "Ctrl-C here stops everything.",
     ]
+
+
+def _records(stage: Stage) -> str:
+    """A command that shows what the worker said of executions and attempts to get out, a record a line."""
+    return f"grep -h said_by_worker {shlex.quote(str(stage.folder / 'relay' / 'ledger'))}/*.jsonl"
 
 
 def _program() -> str:

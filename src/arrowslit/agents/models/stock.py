@@ -1,6 +1,7 @@
 """PURE: a script that answers questions about stock by rule, with the tool `check_stock` of the demo's stock server.
 
-It tells what the tool said and nothing else: what it could not check it says it could not check.
+It tells what the tool said and nothing else: what it could not check it says it could not check. Where it was given a
+sandbox too, it uses code (`stock_code.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 
+from arrowslit.agents.models import stock_code
 from arrowslit.agents.models.conversation import Result, newest_results, question, resolve, text_of
 from arrowslit.agents.models.model import JSON, ModelRequest
 from arrowslit.agents.models.scripted import Turn, text
@@ -41,9 +43,19 @@ def tell_results(request: ModelRequest) -> tuple[JSON, ...] | None:
     return (text(" ".join(map(_told, results))),)
 
 
+def use_code(request: ModelRequest) -> tuple[JSON, ...] | None:
+    """The stock server has answered, certainly in everything, and the question wants more than to be told."""
+    results = newest_results(request)
+    stock = [_stock(each.text, each.call.get("input", {}).get("sku")) for each in results if not each.is_error]
+    known = [each for each in stock if each is not None]
+    if not results or len(known) < len(results) or text_of(request.messages[-1]).strip():
+        return None
+    return stock_code.use(request, known)
+
+
 def ask_for_stock(request: ModelRequest) -> tuple[JSON, ...] | None:
     """The question names skus: look each of them up, all at once."""
-    wanted = skus(question(request))
+    wanted = skus(stock_code.URL.sub(" ", question(request)))
     if not wanted or resolve(TOOL, request.tools) is None:
         return None
     return tuple({"type": "tool_use", "name": TOOL, "input": {"sku": sku}} for sku in wanted)
@@ -59,7 +71,7 @@ def explain(request: ModelRequest) -> tuple[JSON, ...]:
     return (text(f"{can} My tools: {offered}."),)
 
 
-RULES: tuple[Rule, ...] = (tell_results, ask_for_stock, explain)
+RULES: tuple[Rule, ...] = (stock_code.go_on, use_code, tell_results, ask_for_stock, explain)
 
 
 def skus(words: str) -> list[str]:
@@ -89,13 +101,13 @@ def _told(result: Result) -> str:
     return f"{sku}: {stock['quantity'] or 'none'} in stock{when}."
 
 
-def _stock(said: str, sku: str) -> JSON | None:
+def _stock(said: str, sku: object) -> JSON | None:
     """What the stock server says of that sku; None for anything that it would not say."""
     try:
         stock = json.loads(said)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(stock, dict) or stock.get("sku") != sku:
+    if not isinstance(stock, dict) or not isinstance(sku, str) or stock.get("sku") != sku:
         return None
     if stock.get("found") is False:
         return stock
