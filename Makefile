@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS =
 BIN = .venv/bin
 
-.PHONY: help demo test bench bench-quick bench-sandbox lint fmt lock clean python venv programs rivals clients
+.PHONY: help demo test bench bench-quick bench-sandbox fuzz lint fmt lock clean python venv programs rivals clients
 .NOTPARALLEL:
 
 help:  ## list the targets
@@ -28,6 +28,9 @@ bench-quick: venv rivals  ## the same in a tenth of the time, for a first look
 bench-sandbox: venv  ## what a sandbox costs beside a plain subprocess and a bare bubblewrap; half a minute
 	@"$(PYTHON)" requirements/system.py bwrap
 	@$(BIN)/python -m benchmarks.sandbox $(ARGS)
+
+fuzz: venv  ## look for input that breaks a promise, ten minutes a target; ARGS="--seconds 60 json" for less
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: venv  ## format, rules, types, and who may import whom
 	$(BIN)/ruff format --check
@@ -61,3 +64,4 @@ rivals: python
 
 clients: python
 	@"$(PYTHON)" tests/clients/environments.py
+	@"$(PYTHON)" -m requirements.node

@@ -13,6 +13,7 @@ from requirements import install, node
 
 CLIENTS = install.ROOT / "tests" / "clients"
 BENCHMARKS = install.ROOT / "benchmarks"
+FUZZ = install.ROOT / "tests" / "fuzz"
 ALWAYS = ("--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--quiet", "--upgrade")
 PROJECT = "pyproject.toml"
 DEV = "requirements/dev.txt"
@@ -27,7 +28,7 @@ def main() -> None:
     compile_to(
         Path("requirements/demo.txt"), PROJECT, "--extra", "demo", "--group", "build", "-c", DEV, "--no-annotate"
     )
-    for source in sorted([*CLIENTS.glob("*.in"), *BENCHMARKS.glob("*.in")]):
+    for source in sorted(each for folder in (CLIENTS, BENCHMARKS, FUZZ) for each in folder.glob("*.in")):
         compile_to(source.with_suffix(".txt"), os.path.relpath(source, install.ROOT), "--no-annotate")
     if failure := node.main([]):
         raise SystemExit(failure)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = sorted([*(ROOT / "requirements").glob("*.txt"), *(ROOT / "tests" / "clients").glob("*.txt")])
+FOLDERS = ("requirements", "tests/clients", "tests/fuzz", "benchmarks")
+LOCKS = sorted(lock for folder in FOLDERS for lock in (ROOT / folder).glob("*.txt"))
 
 PACKAGES = sorted(path for folder in ("benchmarks", "tests") for path in (ROOT / folder).rglob("package-lock.json"))
 

@@ -56,7 +56,7 @@ def check(method: bytes, target: bytes, version: str, fields: Fields, rules: Rul
     seen: set[bytes] = set()
     for name, _ in fields:
         if name in seen and (name in _SINGLE or name.startswith(_SINGLE_PREFIXES)):
-            raise Error("header_ambiguous", f"the header {name.decode()} was sent twice", hint="send it once")
+            raise Error("header_ambiguous", f"the header {name.decode('latin-1')} was sent twice", hint="send it once")
         seen.add(name)
     if b"content-encoding" in seen:
         raise Error("encoding_not_supported", "compressed bodies are not accepted", hint="send the body as it is")
