@@ -34,7 +34,8 @@ class ToolRule:
 class Toolset:
     """One server of an agent and the rules for its tools. A tool without a rule is not usable.
 
-    `everything` grants the whole server, for an operator who wants just that. `deadline` is in seconds.
+    `everything` grants the whole server, for an operator who wants just that. `deadline` is in seconds. `resources` are
+    URIs or templates; they and `prompts` are for MCP clients, the agent loop uses tools alone.
     """
 
     server: Server
@@ -43,6 +44,8 @@ class Toolset:
     permission: Permission = Permission.ALWAYS_ASK
     everything: bool = False
     deadline: float | None = None
+    resources: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
 
 
 SANDBOX_TOOLS = ("bash", "read", "write", "edit", "glob", "grep")
@@ -142,6 +145,8 @@ class Agent:
             effects={rule.name: rule.effect for rule in toolset.rules},
             deadline=toolset.deadline,
             everything=toolset.everything,
+            resources=frozenset(toolset.resources),
+            prompts=frozenset(toolset.prompts),
         )
 
 

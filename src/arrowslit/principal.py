@@ -12,6 +12,7 @@ from typing import NewType, Protocol
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
 from arrowslit.tunnel import Registration, Server, TokenRevoked, TunnelArchived, TunnelChanged
+from arrowslit.uri import covers
 
 Tenant = NewType("Tenant", str)
 """Whose data a call may touch: 1 to 128 characters of A-Z a-z 0-9 . _ : @ -, so that it is safe in every log and
@@ -19,6 +20,7 @@ GUC."""
 
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _TOOL = re.compile(r"[A-Za-z0-9_./-]{1,128}")
+_LONGEST_PROMPT = 256
 
 
 class Scope(StrEnum):
@@ -60,10 +62,11 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one agent may do with one server: the tools that somebody added by name, and nothing else.
+    """What one agent may do with one server: the tools, resources and prompts that somebody added by name, and nothing
+    else. `everything` is the whole server, for trying it out.
 
-    `effects` holds what the operator declared about tools; a tool that is absent there writes. `deadline` is in
-    seconds, None for the relay's default.
+    `resources` are URIs, or templates of them. `effects` holds what the operator declared about tools; a tool that is
+    absent there writes. `deadline` is in seconds, None for the relay's default.
     """
 
     agent_id: str
@@ -74,10 +77,30 @@ class Grant:
     effects: Mapping[str, Effect] = field(default_factory=dict)
     deadline: float | None = None
     everything: bool = False
+    resources: frozenset[str] = frozenset()
+    prompts: frozenset[str] = frozenset()
+
+    @property
+    def any_resource(self) -> bool:
+        """Whether any resource was granted."""
+        return self.everything or bool(self.resources)
+
+    @property
+    def any_prompt(self) -> bool:
+        """Whether any prompt was granted."""
+        return self.everything or bool(self.prompts)
 
     def allows(self, tool: str) -> bool:
         """Whether that tool, spelled exactly so, was granted."""
         return self.everything or tool in self.tools
+
+    def allows_resource(self, uri: str) -> bool:
+        """Whether the resource of that URI was granted, or the template of exactly that text."""
+        return self.everything or covers(self.resources, uri)
+
+    def allows_prompt(self, prompt: str) -> bool:
+        """Whether that prompt, spelled exactly so, was granted."""
+        return self.everything or prompt in self.prompts
 
     def effect(self, tool: str) -> Effect:
         """The declared effect of a tool, `write` when nobody declared one."""
@@ -228,5 +251,18 @@ def check_tool(text: str) -> str:
             "validation_error",
             f"{text!r} is not a valid tool name",
             hint="a tool name has 1 to 128 characters of A-Z a-z 0-9 _ . / -",
+        )
+    return text
+
+
+def check_prompt(text: str) -> str:
+    """`text` as the name of one prompt, or an Error: `wildcard_not_allowed` for a pattern, else `validation_error`."""
+    if "*" in text:
+        raise Error("wildcard_not_allowed", f"{text!r} is a pattern", hint="list the prompts by name, one by one")
+    if not 1 <= len(text) <= _LONGEST_PROMPT or not text.isprintable() or text != text.strip():
+        raise Error(
+            "validation_error",
+            f"{text[:_LONGEST_PROMPT]!r} is not a valid name of a prompt",
+            hint=f"a prompt's name has 1 to {_LONGEST_PROMPT} printable characters, without space at its ends",
         )
     return text

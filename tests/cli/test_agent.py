@@ -87,6 +87,47 @@ def test_a_declared_effect_outlives_deny_and_allow(relay: Relay, tunnel: Tunnel)
     assert "    look  (read_only)\n" in text
 
 
+def test_resources_and_prompts_are_allowed_and_denied_by_name(relay: Relay, tunnel: Tunnel) -> None:
+    words = ["agent", "create", "reader", "--tunnel", tunnel.name, "--resource", "stock://{sku}", "--prompt", "report"]
+
+    made = invoke(*words, **at(relay)).ok()
+    more = invoke("agent", "allow", "reader", tunnel.name, "look", "--resource", "stock://all", **at(relay)).ok()
+    less = invoke("agent", "deny", "reader", tunnel.name, "--resource", "stock://all", "--prompt", "rep", **at(relay))
+
+    assert "    no tool\n    resource stock://{sku}\n    prompt report\n" in made.out
+    assert not made.err
+    assert "    look\n    resource stock://{sku}\n    resource stock://all\n    prompt report\n" in more.out
+    assert "stock://all" not in less.ok().out
+    assert "not among the allowed tools anyway: rep" in less.err
+    assert "look, stock://{sku}, report" in invoke("agent", "list", **at(relay)).ok().out
+
+
+@pytest.mark.parametrize("words", [["--tunnel", "for-agents"], []])
+def test_a_server_is_granted_whole_and_every_listing_warns(relay: Relay, tunnel: Tunnel, words: list[str]) -> None:
+    name = f"trial{len(words)}"
+    made = invoke("agent", "create", name, *words, "--allow-everything", tunnel.name, **at(relay)).ok()
+
+    for done in (made, invoke("agent", "show", name, **at(relay)), invoke("agent", "list", **at(relay))):
+        assert "every tool of for-agents is allowed" in done.ok().out
+    said = invoke("agent", "list", "--json", **at(relay)).ok().json
+    assert [each["warnings"] for each in said["data"] if each["name"] == name] == [
+        ["every tool of for-agents is allowed, also those that it grows later; so are its resources and prompts"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["create", "a", "--tunnel", "for-agents", "--allow-everything", "elsewhere"],
+        ["create", "a", "--resource", "stock://all"],
+        ["allow", "a", "for-agents"],
+        ["deny", "a", "for-agents"],
+    ],
+)
+def test_what_names_nothing_that_is_there_is_wrong_usage(relay: Relay, tunnel: Tunnel, words: list[str]) -> None:
+    assert invoke("agent", *words, **at(relay)).status == 2
+
+
 def test_a_tool_cannot_be_denied_where_everything_is_allowed(relay: Relay, tunnel: Tunnel) -> None:
     agent = relay.agent("whole", tunnel, [])
     toolset = {"type": "mcp_toolset", "mcp_server_name": tunnel.name, "allow_everything": True}

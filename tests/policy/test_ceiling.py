@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
 from arrowslit.policy.ceiling import OPEN, Ceiling, of_tools, parse
-from arrowslit.policy.decide import ALLOW, Allow, Deny
+from arrowslit.policy.decide import ALLOW, Allow, Deny, may_see
 from arrowslit.protocol.jsonrpc import read
-from arrowslit.protocol.mcp import Asked, filter_tools, peek
+from arrowslit.protocol.mcp import Asked, filter_lists, peek
 
 STOCK = parse('tools = ["check_stock"]\ntenants = ["acme", "globex"]\n')
 
@@ -75,6 +75,32 @@ def test_with_a_ceiling_only_tools_are_reached(ceiling: Ceiling, method: str) ->
     assert denied(ceiling.decide(asked(method, meta=tenant("acme"), name="check_stock")))
 
 
+@pytest.mark.promise("P6")
+def test_resources_and_prompts_pass_by_name() -> None:
+    ceiling = parse('resources = ["stock://catalogue", "stock://{sku}"]\nprompts = ["report"]\ntenants = ["*"]')
+    for passing in (
+        asked("resources/list"),
+        asked("resources/read", uri="stock://BOLT8"),
+        asked("prompts/get", name="report"),
+        asked("completion/complete", ref={"type": "ref/resource", "uri": "stock://{sku}"}),
+    ):
+        assert ceiling.decide(passing) is ALLOW
+    for refused in (
+        asked("resources/read", uri="stock://a/b"),
+        asked("prompts/get", name="Report"),
+        asked("completion/complete", ref={"type": "ref/prompt", "name": "other"}),
+        asked("tasks/get", taskId="t"),
+        asked(name="check_stock"),
+    ):
+        assert denied(ceiling.decide(refused))
+
+
+def test_stars_for_all_that_a_server_offers_let_any_method_through() -> None:
+    stars = 'tools = ["*"]\nresources = ["*"]\nprompts = ["*"]\n'
+    assert parse(stars + 'tenants = ["*"]').decide(asked("tasks/get")) is ALLOW
+    assert denied(parse(stars).decide(asked("tasks/get")))
+
+
 @pytest.mark.parametrize("method", ["notifications/initialized", "notifications/cancelled"])
 def test_a_notification_needs_no_tenant(method: str) -> None:
     assert STOCK.decide(asked(method)) is ALLOW
@@ -96,7 +122,7 @@ def test_a_star_lets_any_through_a_caller_without_a_tenant_too() -> None:
     anything = parse('tools = ["*"]\ntenants = ["*"]')
     assert anything.decide(asked(name="adjust_stock", meta=tenant("initech"))) is ALLOW
     assert anything.decide(asked(name="adjust_stock")) is ALLOW
-    assert anything.may_see("whatever")
+    assert anything.allows("whatever")
 
 
 def test_allow_limits_tools_and_not_tenants() -> None:
@@ -110,7 +136,7 @@ def test_without_a_ceiling_everything_passes_as_the_relay_grants_it() -> None:
     assert not OPEN.limits
     assert OPEN.decide(asked("resources/read", uri="x")) is ALLOW
     assert OPEN.decide(asked(name="adjust_stock")) is ALLOW
-    assert OPEN.may_see("adjust_stock")
+    assert OPEN.allows("adjust_stock")
     assert OPEN.summary() == {"ceiling": "none"}
 
 
@@ -122,7 +148,7 @@ names = st.sampled_from(["check_stock", "adjust_stock", "Check_Stock", "*", "a"]
 def test_a_list_shows_exactly_what_the_ceiling_lets_through(allowed: frozenset[str], offered: list[str]) -> None:
     ceiling = of_tools(allowed)
     answer = json.dumps({"id": 1, "result": {"tools": [{"name": name} for name in offered]}}).encode()
-    shown = json.loads(filter_tools(answer, ceiling.may_see))["result"]["tools"]
+    shown = json.loads(filter_lists(answer, lambda kind, name, _: may_see(ceiling, kind, name)))["result"]["tools"]
     passing = [name for name in offered if ceiling.decide(asked(name=name)) is ALLOW]
     assert [tool["name"] for tool in shown] == passing
 
@@ -135,6 +161,8 @@ def test_a_file_says_all_that_can_be_said() -> None:
         """
         tools = ["check_stock", "adjust_stock"]   # exact names
         tenants = ["acme"]
+        resources = ["stock://catalogue"]
+        prompts = ["*"]
         hosts = ["db.internal:8443", "[FD00::1]:80"]
         read_only = ["check_stock"]
         idempotent = ["check_stock", "set_stock"]
@@ -144,6 +172,8 @@ def test_a_file_says_all_that_can_be_said() -> None:
     assert ceiling.summary() == {
         "ceiling": "file",
         "tools": ["adjust_stock", "check_stock"],
+        "resources": ["stock://catalogue"],
+        "prompts": ["*"],
         "tenants": ["acme"],
         "hosts": ["[fd00::1]:80", "db.internal:8443"],
         "read_only": ["check_stock"],
@@ -177,6 +207,9 @@ def test_a_tool_writes_unless_its_operator_declared_otherwise() -> None:
         ('tenants = ["*", "acme"]', "tenants"),
         ('tenants = [" acme"]', "tenants"),
         ('read_only = ["*"]', "pattern"),
+        ('resources = ["stock://*"]', "pattern"),
+        ('resources = ["catalogue"]', "resources"),
+        ('prompts = [" report"]', "prompts"),
         ('hosts = ["*"]', "host:port"),
         ('hosts = ["db.internal"]', "host:port"),
         ('hosts = ["http://db.internal:80"]', "host:port"),

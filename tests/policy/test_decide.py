@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from arrowslit.outcome import Outcome
 from arrowslit.policy.decide import ALLOW, Allow, Deny, decide, may_see
 from arrowslit.principal import Grant, Tenant
 from arrowslit.protocol.jsonrpc import read
-from arrowslit.protocol.mcp import Asked, filter_tools, peek
+from arrowslit.protocol.mcp import Asked, filter_lists, peek
 from arrowslit.tunnel import Server, Tunnel
 
 TUNNEL = Tunnel("tnl_t", "t")
@@ -127,6 +128,76 @@ def test_what_a_client_needs_around_its_tools_passes(method: str) -> None:
     assert decide(grant(), TUNNEL, ACME, asked(method)) is ALLOW
 
 
+WIDER = replace(grant("safe"), resources=frozenset({"doc://one", "doc://by/{id}"}), prompts=frozenset({"report"}))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        asked("tools/call", name="safe"),
+        asked("resources/list"),
+        asked("resources/templates/list"),
+        asked("prompts/list"),
+        asked("resources/read", uri="doc://one"),
+        asked("resources/read", uri="doc://by/7"),
+        asked("resources/subscribe", uri="doc://by/New%20York"),
+        asked("resources/unsubscribe", uri="doc://one"),
+        asked("prompts/get", name="report"),
+        asked("completion/complete", ref={"type": "ref/resource", "uri": "doc://by/{id}"}),
+        asked("completion/complete", ref={"type": "ref/prompt", "name": "report", "title": "Report"}),
+        asked("subscriptions/listen", notifications={"resourceSubscriptions": ["doc://one", "doc://by/7"]}),
+    ],
+    ids=repr,
+)
+def test_resources_and_prompts_pass_by_name(question: Asked) -> None:
+    assert decide(WIDER, TUNNEL, ACME, question) is ALLOW
+    assert isinstance(decide(grant("safe"), TUNNEL, ACME, question), Deny) == (question.tool is None)
+
+
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        (asked("resources/read", uri=uri), "resource_not_allowed")
+        for uri in [
+            "", "doc://two", "DOC://one", "doc://one ", "doc://one/", "doc://one#x", "doc://one?x", "doc://one\0",
+            "doc://by/", "doc://by/a/b", "doc://by/..", "doc://by/.", "doc://by/%2e%2e", "doc://by/a%2Fb",
+            "doc://by/%252F", "doc://by/a%5cb", "doc://by/a?b", "doc://by/%00", "doc://by/7/../8", "xdoc://by/7",
+            "doc://by/7\n", "doc://by/{+id}", "doc://by/ｆ", "file:///etc/passwd",
+        ]
+    ]
+    + [
+        (asked("resources/read"), "resource_not_allowed"),
+        (asked("resources/subscribe", uri=["doc://one"]), "resource_not_allowed"),
+        (asked("prompts/get", name="Report"), "prompt_not_allowed"),
+        (asked("prompts/get", name="safe"), "prompt_not_allowed"),
+        (asked("prompts/get"), "prompt_not_allowed"),
+        (asked("tools/call", name="report"), "tool_not_allowed"),
+        (asked("completion/complete", ref={"type": "ref/prompt", "name": "safe"}), "prompt_not_allowed"),
+        (asked("completion/complete", ref={"type": "ref/resource", "uri": "doc://two"}), "resource_not_allowed"),
+        (asked("completion/complete", ref={"type": "ref/prompt", "name": "report", "Name": "x"}), "method_not_allowed"),
+        (asked("completion/complete", ref={"type": "ref/tool", "name": "report"}), "method_not_allowed"),
+        (asked("completion/complete", ref={"type": "ref/prompt", "uri": "doc://one"}), "method_not_allowed"),
+        (asked("completion/complete"), "method_not_allowed"),
+        (asked("subscriptions/listen", notifications={"resourceSubscriptions": ["doc://one", "doc://two"]}),
+         "resource_not_allowed"),
+        (asked("tasks/get", taskId="t"), "method_not_allowed"),
+        (asked("tasks/result", taskId="t"), "method_not_allowed"),
+        (asked("resources/unknown", uri="doc://one"), "method_not_allowed"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_nobody_named_of_resources_and_prompts_is_refused(question: Asked, code: str) -> None:
+    assert denied(decide(WIDER, TUNNEL, ACME, question)) == code
+
+
+def test_a_server_that_was_granted_whole_answers_whatever_it_is_asked() -> None:
+    whole = replace(grant(), everything=True)
+    for method in ("tools/call", "resources/read", "prompts/get", "completion/complete", "tasks/get", "vendor/own"):
+        assert decide(whole, TUNNEL, ACME, asked(method, name="anything")) is ALLOW
+    assert denied(decide(whole, TUNNEL, None, asked("ping"))) == "tenant_required"
+
+
 @pytest.mark.promise("P7")
 @pytest.mark.parametrize(
     "question", [asked("tools/call", name="safe"), asked("ping"), asked("notifications/progress"), None]
@@ -166,6 +237,8 @@ tools = st.sampled_from(["safe", "danger", "SAFE", "safe ", "ſafe", "crm.read"]
 def test_a_list_shows_exactly_what_a_call_may_reach(granted: frozenset[str], offered: list[str]) -> None:  # AZ-02
     allowed = grant(*granted)
     answer = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": name} for name in offered]}})
-    shown = json.loads(filter_tools(answer.encode(), lambda name: may_see(allowed, name)))["result"]["tools"]
+    shown = json.loads(filter_lists(answer.encode(), lambda kind, name, _: may_see(allowed, kind, name)))["result"][
+        "tools"
+    ]
     callable_ = [name for name in offered if decide(allowed, TUNNEL, ACME, asked("tools/call", name=name)) is ALLOW]
     assert [tool["name"] for tool in shown] == callable_

@@ -17,7 +17,7 @@ from arrowslit.protocol.mcp import (
     Asked,
     Era,
     answer_id,
-    filter_tools,
+    filter_lists,
     forward,
     peek,
     progress_token,
@@ -392,7 +392,7 @@ def listing(*tools: object, **result: object) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 2, "result": {"tools": list(tools)} | result}).encode()
 
 
-def safe(name: str) -> bool:
+def safe(_: str, name: str, __: object = None) -> bool:
     return name == "safe"
 
 
@@ -402,7 +402,7 @@ def test_a_list_shows_what_is_allowed_and_nothing_else_changes() -> None:
         b'{"jsonrpc":"2.0","id":2,"result":{"ttlMs":5,"cacheScope":"public","tools":[{"name":"danger"},'
         b'{"name":"safe", "inputSchema":{"a": 1.0, "a":2}},{"name":"Safe"}],"nextCursor":"x","_meta":{ }}}'
     )
-    assert filter_tools(body, safe) == (
+    assert filter_lists(body, safe) == (
         b'{"jsonrpc":"2.0","id":2,"result":{"ttlMs":5,"cacheScope":"private","tools":['
         b'{"name":"safe", "inputSchema":{"a": 1.0, "a":2}}],"nextCursor":"x","_meta":{ }}}'
     )
@@ -411,9 +411,9 @@ def test_a_list_shows_what_is_allowed_and_nothing_else_changes() -> None:
 def test_a_list_keeps_its_order_and_its_cursor_even_when_it_is_empty() -> None:
     names = [f"t{number}" for number in range(20)]
     body = listing(*({"name": name} for name in names), nextCursor="more")
-    kept = json.loads(filter_tools(body, lambda name: name in {"t3", "t11", "t17"}))["result"]
+    kept = json.loads(filter_lists(body, lambda _, name, __: name in {"t3", "t11", "t17"}))["result"]
     assert [tool["name"] for tool in kept["tools"]] == ["t3", "t11", "t17"]
-    assert json.loads(filter_tools(body, lambda _: False))["result"] == {"tools": [], "nextCursor": "more"}
+    assert json.loads(filter_lists(body, lambda *_: False))["result"] == {"tools": [], "nextCursor": "more"}
 
 
 @pytest.mark.promise("P6")
@@ -422,8 +422,32 @@ def test_a_list_keeps_its_order_and_its_cursor_even_when_it_is_empty() -> None:
     [{}, {"name": None}, {"name": ["safe"]}, {"name": 1}, {"title": "safe"}, "safe", None, 1, ["safe"], {"name": ""}],
 )
 def test_a_tool_without_a_name_is_shown_to_nobody(tool: object) -> None:
-    shown = json.loads(filter_tools(listing(tool, {"name": "safe"}), lambda _: True))["result"]["tools"]
+    shown = json.loads(filter_lists(listing(tool, {"name": "safe"}), lambda *_: True))["result"]["tools"]
     assert shown == [{"name": "safe"}]
+
+
+@pytest.mark.promise("P6")
+def test_resources_templates_and_prompts_are_cut_down_by_what_names_them() -> None:
+    result = {
+        "cacheScope": "public",
+        "resources": [{"uri": "a://1", "name": "a://2"}, {"uri": "a://2", "name": "a://1"}, {"name": "a://1"}],
+        "resourceTemplates": [{"uriTemplate": "a://1"}, {"uri": "a://1"}],
+        "prompts": [{"name": "a://1"}, {"name": "b"}],
+    }
+    body = json.dumps({"jsonrpc": "2.0", "id": 2, "result": result}).encode()
+    asked: set[str] = set()
+
+    def shows(kind: str, name: str, _: object) -> bool:
+        asked.add(kind)
+        return name == "a://1"
+
+    assert json.loads(filter_lists(body, shows))["result"] == {
+        "cacheScope": "private",
+        "resources": [{"uri": "a://1", "name": "a://2"}],
+        "resourceTemplates": [{"uriTemplate": "a://1"}],
+        "prompts": [{"name": "a://1"}],
+    }
+    assert asked == {"resources", "resourceTemplates", "prompts"}
 
 
 @pytest.mark.promise("P6")
@@ -433,7 +457,7 @@ def test_a_list_is_recognised_by_any_spelling() -> None:
         rb'{"id":1,"\u0072esult":{"tools":[{"name":"danger"},{"name":"\u0073afe"}]}}',
         b' \n{"id":1,"result":{"tools":[{"name":"danger"},{"name":"safe"}]}}',
     ):
-        shown = json.loads(filter_tools(body, safe))["result"]["tools"]
+        shown = json.loads(filter_lists(body, safe))["result"]["tools"]
         assert [tool["name"] for tool in shown] == ["safe"]
 
 
@@ -464,12 +488,17 @@ def test_a_list_is_recognised_by_any_spelling() -> None:
         '{"id":1,"result":{"tools":[{"name":"danger"}]}}'.encode("utf-16-le"),
         '{"id":1,"result":{"tools":[{"name":"danger"}]}}'.encode("utf-32-be"),
         b'{"id":1,"result":{"tools":' + b"[" * 100_000,
+        b'{"id":1,"result":{"Resources":[{"uri":"danger"}]}}',
+        b'{"id":1,"result":{"resourcetemplates":[]}}',
+        b'{"id":1,"result":{"prompts":[{"name":"safe","name":"danger"}]}}',
+        b'{"id":1,"result":{"resources":[{"uri":"safe","URI":"danger"}]}}',
+        b'{"id":1,"result":{"resources":null}}',
     ],
-    ids=range(23),
+    ids=range(28),
 )
 def test_a_list_that_could_be_read_in_two_ways_fails(body: bytes) -> None:
     with pytest.raises(Refused) as refused:
-        filter_tools(body, lambda _: True)
+        filter_lists(body, lambda *_: True)
     assert refused.value.code == "list_unreadable"
 
 
@@ -489,7 +518,7 @@ def test_a_list_that_could_be_read_in_two_ways_fails(body: bytes) -> None:
     ],
 )
 def test_what_is_no_list_passes_untouched(body: bytes) -> None:
-    assert filter_tools(body, lambda _: False) is body
+    assert filter_lists(body, lambda *_: False) is body
 
 
 @pytest.mark.promise("P6")
@@ -497,14 +526,14 @@ def test_what_is_no_list_passes_untouched(body: bytes) -> None:
 def test_a_list_shows_exactly_the_tools_that_are_allowed(names: list[str], data: st.DataObject) -> None:
     allowed = set(data.draw(st.lists(st.sampled_from(names)))) if names else set()
     body = listing(*({"name": name, "title": name} for name in names))
-    shown = json.loads(filter_tools(body, allowed.__contains__))["result"]["tools"]
+    shown = json.loads(filter_lists(body, lambda _, name, __: name in allowed))["result"]["tools"]
     assert [tool["name"] for tool in shown] == [name for name in names if name in allowed]
 
 
 @given(st.binary(max_size=60).map(lambda noise: b'{"result":{"tools":[' + noise + b"]}}"))
 def test_a_list_of_any_bytes_is_read_or_refused(body: bytes) -> None:
     try:
-        assert json.loads(filter_tools(body, lambda _: False))["result"]["tools"] == []
+        assert json.loads(filter_lists(body, lambda *_: False))["result"]["tools"] == []
     except Refused as refused:
         assert refused.code == "list_unreadable"
 

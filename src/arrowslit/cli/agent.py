@@ -17,6 +17,8 @@ from arrowslit.errors import Error
 
 JSON = dict[str, Any]
 
+RESOURCE = "A resource that it may read: a URI, or a template of the server's list. May be repeated."
+
 
 @click.group(cls=Group)
 def command() -> None:
@@ -28,6 +30,7 @@ def command() -> None:
     Examples:
       arrowslit agent create stock --tunnel internal-inventory --allow check_stock
       arrowslit agent allow stock internal-inventory adjust_stock
+      arrowslit agent allow stock internal-inventory --resource stock://catalogue
 
     Environment: ARROWSLIT_RELAY, ARROWSLIT_API_KEY or ARROWSLIT_API_KEY_FILE; with none of them the relay of this
     machine.
@@ -39,6 +42,13 @@ def command() -> None:
 @click.option("--tunnel", metavar="TUNNEL", help="The tunnel, by name or id, behind which its server is.")
 @click.option("--allow", multiple=True, metavar="TOOL", help="A tool that it may use. May be repeated.")
 @click.option("--confirm", multiple=True, metavar="TOOL", help="One that it may use once somebody has confirmed it.")
+@click.option("--resource", multiple=True, metavar="URI", help=RESOURCE)
+@click.option("--prompt", multiple=True, metavar="PROMPT", help="A prompt that it may use. May be repeated.")
+@click.option(
+    "--allow-everything",
+    metavar="SERVER",
+    help="Grant this server whole, also what it grows later. For trying it out: every listing warns of it.",
+)
 @click.option("--model", metavar="MODEL", help="The model's id, as the relay's --model knows it.")
 @click.option("--instructions", metavar="TEXT", help="What it is told before every question.")
 @click.option("--environment", metavar="ENV", help="Where its code runs, by name or id. Without one it runs none.")
@@ -60,18 +70,23 @@ def create(
     tunnel: str | None,
     allow: tuple[str, ...],
     confirm: tuple[str, ...],
+    resource: tuple[str, ...],
+    prompt: tuple[str, ...],
+    allow_everything: str | None,
     path: Path | None,
     as_json: bool,
     **said: str | None,
 ) -> None:
     """Make an agent that may use some tools of a server.
 
-    The server is the one behind the tunnel, and gets its name. With --file everything comes from there; NAME and the
-    other options replace what the file says.
+    The server is the one behind the tunnel, and gets its name. Its resources and prompts are for MCP clients, and
+    granted one by one like its tools. With --file everything comes from there; NAME and the other options replace what
+    the file says.
 
     Examples:
       arrowslit agent create stock --tunnel internal-inventory --allow check_stock
       arrowslit agent create clerk --tunnel internal-inventory --allow check_stock --model claude-opus-5-5
+      arrowslit agent create try --tunnel internal-inventory --allow-everything internal-inventory
       arrowslit agent create --file agent.json
 
     Environment: ARROWSLIT_RELAY, ARROWSLIT_API_KEY or ARROWSLIT_API_KEY_FILE.
@@ -81,17 +96,22 @@ def create(
     body |= {field: said[field] for field in ("model", "instructions", "on_unknown") if said[field] is not None}
     if said["environment"] is not None:
         body["sandbox"] = {"type": "self_hosted", "id": said["environment"]}
+    if allow_everything is not None and path is None:
+        tunnel = tunnel or allow_everything
     if tunnel is not None:
         listed = [*allow, *({"name": each, "confirm": True} for each in confirm)]
-        body["mcp_servers"] = [{"type": "tunnel", "tunnel_id": options.tunnel(tunnel), "tool_allowlist": listed}]
-    elif allow or confirm:
-        raise Error("usage", "--allow and --confirm name tools of the server behind --tunnel")
+        server: JSON = {"type": "tunnel", "tunnel_id": options.tunnel(tunnel), "tool_allowlist": listed}
+        body["mcp_servers"] = [server | _named(resource, prompt)]
+    elif allow or confirm or resource or prompt:
+        raise Error("usage", "--allow, --confirm, --resource and --prompt are of the server behind --tunnel")
+    if allow_everything is not None:
+        _grant_whole(body, allow_everything)
     if "name" not in body:
         raise Error("usage", "an agent has a name", hint="arrowslit agent create NAME …, or say it in the file")
     with reach().client() as client:
         made = client.post("agents", body=body)
     speak.answer(made, _shown(made), as_json=as_json)
-    if tunnel is not None and not allow and not confirm and not as_json:
+    if tunnel is not None and not (allow or confirm or resource or prompt or allow_everything) and not as_json:
         server = made["mcp_servers"][0]["name"]
         speak.note(f"it may use no tool so far; see: arrowslit agent allow {made['name']} {server} TOOL")
 
@@ -110,7 +130,11 @@ def list_(archived: bool, as_json: bool) -> None:
     with reach().client() as client:
         found = list(client.every("agents", query={"include_archived": "true"} if archived else None))
     rows = [[each["name"], each["id"], f"v{each['version']}", _summary(each)] for each in found]
-    speak.answer({"data": found}, speak.table(["NAME", "ID", "VERSION", "TOOLS"], rows), as_json=as_json)
+    warnings = (
+        f"warning: {speak.plain(each['name'])}: {speak.plain(text)}" for each in found for text in each["warnings"]
+    )
+    lines = (*speak.table(["NAME", "ID", "VERSION", "TOOLS"], rows), *warnings)
+    speak.answer({"data": found}, lines, as_json=as_json)
 
 
 @command.command()
@@ -134,25 +158,43 @@ def show(agent: str, version: int | None, as_json: bool) -> None:
 @command.command()
 @click.argument("agent")
 @click.argument("server")
-@click.argument("tools", nargs=-1, required=True, metavar="TOOL...")
+@click.argument("tools", nargs=-1, metavar="[TOOL]...")
+@click.option("--resource", multiple=True, metavar="URI", help=RESOURCE)
+@click.option("--prompt", multiple=True, metavar="PROMPT", help="A prompt. May be repeated.")
 @speak.json_option
-def allow(agent: str, server: str, tools: tuple[str, ...], as_json: bool) -> None:
+def allow(
+    agent: str, server: str, tools: tuple[str, ...], resource: tuple[str, ...], prompt: tuple[str, ...], as_json: bool
+) -> None:
     """Let an agent use further tools of a server. Makes a new version, unless it might already.
 
-    Example:
+    Examples:
       arrowslit agent allow stock internal-inventory adjust_stock
+      arrowslit agent allow stock internal-inventory --resource stock://catalogue --prompt report
 
     Environment: ARROWSLIT_RELAY, ARROWSLIT_API_KEY or ARROWSLIT_API_KEY_FILE.
     """
-    _revise(agent, server, lambda toolset: _ruled(toolset["configs"], tools, enabled=True), as_json=as_json)
+    _need_one(tools, resource, prompt)
+
+    def allowed(toolset: JSON) -> JSON:
+        return {
+            "configs": _ruled(toolset["configs"], tools, enabled=True),
+            "resources": list(dict.fromkeys([*toolset.get("resources", ()), *resource])),
+            "prompts": list(dict.fromkeys([*toolset.get("prompts", ()), *prompt])),
+        }
+
+    _revise(agent, server, allowed, as_json=as_json)
 
 
 @command.command()
 @click.argument("agent")
 @click.argument("server")
-@click.argument("tools", nargs=-1, required=True, metavar="TOOL...")
+@click.argument("tools", nargs=-1, metavar="[TOOL]...")
+@click.option("--resource", multiple=True, metavar="URI", help=RESOURCE)
+@click.option("--prompt", multiple=True, metavar="PROMPT", help="A prompt. May be repeated.")
 @speak.json_option
-def deny(agent: str, server: str, tools: tuple[str, ...], as_json: bool) -> None:
+def deny(
+    agent: str, server: str, tools: tuple[str, ...], resource: tuple[str, ...], prompt: tuple[str, ...], as_json: bool
+) -> None:
     """Take tools of a server from an agent. Makes a new version; calls that run are not stopped.
 
     Example:
@@ -160,13 +202,21 @@ def deny(agent: str, server: str, tools: tuple[str, ...], as_json: bool) -> None
 
     Environment: ARROWSLIT_RELAY, ARROWSLIT_API_KEY or ARROWSLIT_API_KEY_FILE.
     """
+    _need_one(tools, resource, prompt)
 
-    def denied(toolset: JSON) -> list[JSON]:
+    def denied(toolset: JSON) -> JSON:
         known = {rule["name"] for rule in toolset["configs"] if rule["enabled"]}
+        resources, prompts = toolset.get("resources", []), toolset.get("prompts", [])
         unknown = [] if toolset.get("allow_everything") else [name for name in tools if name not in known]
+        unknown += [name for name in resource if name not in resources]
+        unknown += [name for name in prompt if name not in prompts]
         if unknown:
             speak.note(f"not among the allowed tools anyway: {', '.join(map(speak.plain, unknown))}")
-        return _ruled(toolset["configs"], [name for name in tools if name not in unknown], enabled=False)
+        return {
+            "configs": _ruled(toolset["configs"], [name for name in tools if name not in unknown], enabled=False),
+            "resources": [name for name in resources if name not in resource],
+            "prompts": [name for name in prompts if name not in prompt],
+        }
 
     _revise(agent, server, denied, as_json=as_json)
 
@@ -187,15 +237,40 @@ def archive(agent: str, as_json: bool) -> None:
     speak.answer(found, [f"{speak.plain(found['name'])} ({found['id']}) is archived"], as_json=as_json)
 
 
-def _revise(agent: str, server: str, revise: Callable[[JSON], list[JSON]], *, as_json: bool) -> None:
-    """Make a version in which the rules of one server are what `revise` makes of them."""
+def _need_one(*named: Sequence[str]) -> None:
+    if not any(named):
+        raise Error("usage", "nothing is named", hint="name a tool, or --resource URI, or --prompt PROMPT")
+
+
+def _named(resources: Sequence[str], prompts: Sequence[str]) -> JSON:
+    """The fields of a server for its resources and prompts, if any are granted."""
+    return {name: list(names) for name, names in (("resources", resources), ("prompts", prompts)) if names}
+
+
+def _grant_whole(body: JSON, server: str) -> None:
+    """Grant one of the body's servers whole. Raises Error `usage`."""
+    short = [each for each in body.get("mcp_servers") or () if each.get("type") == "tunnel"]
+    found = [each for each in short if each.get("name", server) == server and _leads_to(each, server)]
+    found += [each for each in body.get("tools") or () if each.get("mcp_server_name") == server]
+    if not found:
+        raise Error("usage", f"the agent has no server {server!r}", hint="--allow-everything names one of its servers")
+    found[0]["allow_everything"] = True
+
+
+def _leads_to(entry: JSON, server: str) -> bool:
+    """Whether an entry that has no other name is the server behind the tunnel of that name, or id."""
+    return "name" in entry or entry["tunnel_id"] in (server, options.tunnel(server))
+
+
+def _revise(agent: str, server: str, revise: Callable[[JSON], JSON], *, as_json: bool) -> None:
+    """Make a version in which what is granted of one server is what `revise` makes of it."""
     with reach().client() as client:
         before = client.get("agents", options.agent(client, agent))
         toolset = next((each for each in before["tools"] if each.get("mcp_server_name") == server), None)
         if toolset is None:
             names = ", ".join(each["name"] for each in before["mcp_servers"]) or "none"
             raise Error("server_not_found", f"the agent has no server {server!r}", hint=f"its servers: {names}")
-        toolset["configs"] = revise(toolset)
+        toolset |= revise(toolset)
         body = {"version": before["version"], "tools": before["tools"]}
         after = client.post("agents", before["id"], body=body)
     speak.answer(after, _shown(after), as_json=as_json)
@@ -249,6 +324,8 @@ def _shown_server(agent: JSON, toolset: JSON) -> Iterator[str]:
     yield from (f"    {_rule(rule)}" for rule in rules)
     if not rules and not toolset.get("allow_everything"):
         yield "    no tool"
+    yield from (f"    resource {speak.plain(each)}" for each in toolset.get("resources", ()))
+    yield from (f"    prompt {speak.plain(each)}" for each in toolset.get("prompts", ()))
 
 
 def _rule(rule: JSON) -> str:
@@ -265,6 +342,7 @@ def _summary(agent: JSON) -> str:
             parts.append(f"custom: {tools['name']}")
             continue
         names = [rule["name"] for rule in tools["configs"] if rule["enabled"]]
+        names += [*tools.get("resources", ()), *tools.get("prompts", ())]
         allowed = "everything" if tools.get("allow_everything") else ", ".join(names) or "nothing"
         parts.append(f"{tools.get('mcp_server_name', 'sandbox')}: {allowed}")
     return "; ".join(parts)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Request, Target, TooLarge
 from arrowslit.link.link import Stream
 from arrowslit.policy.ceiling import Ceiling
-from arrowslit.policy.decide import Deny
+from arrowslit.policy.decide import LIST_METHODS, Deny, may_see
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import exchange, jsonrpc, mcp
 from arrowslit.protocol.frames import MAX_PAYLOAD
@@ -34,7 +34,7 @@ class StreamReply:
     def __init__(self, stream: Stream) -> None:
         self.cancel: Cancel | None = None
         self.started = False
-        self.listing: Callable[[str], bool] | None = None
+        self.shows: mcp.Shows | None = None
         self._stream = stream
         self._filter: Listing | None = None
 
@@ -44,9 +44,9 @@ class StreamReply:
 
     def head(self, status: int, headers: Headers) -> None:
         """See Reply. Raises Lost for a head that does not fit into a frame."""
-        if self.listing is not None:
+        if self.shows is not None:
             kind = next((value for name, value in headers if name == "content-type"), None)
-            self._filter = Listing(kind, self.listing)
+            self._filter = Listing(kind, self.shows)
         fields = [field for field in mcp.returnable(headers) if exchange.may_travel(*field)]
         head = exchange.encode(exchange.ResponseHead(status, fields))
         if len(head) > MAX_PAYLOAD:
@@ -143,7 +143,7 @@ class Server:
     def _ask_ceiling(self, head: exchange.RequestHead, body: bytes, reply: StreamReply) -> None:
         """The owner of this machine decides by what the server would read, and not by what the relay says about it."""
         if head.method != "POST":
-            reply.listing = self._ceiling.may_see
+            reply.shows = self._shows
             return
         try:
             asked = mcp.peek(jsonrpc.read(body), head.headers)
@@ -152,8 +152,11 @@ class Server:
         verdict = self._ceiling.decide(asked)
         if isinstance(verdict, Deny):
             raise _Denied(verdict.message)
-        if asked.method == "tools/list":
-            reply.listing = self._ceiling.may_see
+        if asked.method in LIST_METHODS:
+            reply.shows = self._shows
+
+    def _shows(self, kind: str, name: str, _: object) -> bool:
+        return may_see(self._ceiling, kind, name)
 
     def _reset(self, stream: Stream, ending: Ending, detail: str) -> None:
         self._count(ending)

@@ -10,8 +10,9 @@ from enum import Enum
 
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
-from arrowslit.policy.decide import ALLOW, METHODS, Allow, Asked, Deny, echo
-from arrowslit.principal import check_tenant, check_tool
+from arrowslit.policy.decide import ALLOW, Allow, Asked, Deny, echo, missing
+from arrowslit.principal import check_prompt, check_tenant, check_tool
+from arrowslit.uri import check_resource, covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class Names:
 
     def __contains__(self, name: object) -> bool:
         return self.any or name in self.listed
+
+    def __bool__(self) -> bool:
+        return self.any or bool(self.listed)
 
     def shown(self) -> list[str]:
         """As it stands in a ceiling file, sorted."""
@@ -51,15 +55,40 @@ class Ceiling:
     hosts: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
     idempotent: frozenset[str] = frozenset()
+    resources: Names = Names()
+    prompts: Names = Names()
 
     @property
     def limits(self) -> bool:
         """Whether there is one at all. Without, everything passes as the relay grants it."""
         return self.source is not Source.NONE
 
-    def may_see(self, tool: str | None) -> bool:
-        """Whether the tool of exactly this name passes: the rule for calls, and for what a list shows."""
-        return not self.limits or (tool is not None and tool in self.tools)
+    @property
+    def everything(self) -> bool:
+        """Whether every method passes: there is no ceiling, or it has a star for all that a server offers."""
+        return not self.limits or (self.tools.any and self.resources.any and self.prompts.any)
+
+    @property
+    def any_resource(self) -> bool:
+        """Whether any resource passes."""
+        return bool(self.resources)
+
+    @property
+    def any_prompt(self) -> bool:
+        """Whether any prompt passes."""
+        return bool(self.prompts)
+
+    def allows(self, tool: str) -> bool:
+        """Whether the tool of exactly this name passes."""
+        return self.everything or tool in self.tools
+
+    def allows_resource(self, uri: str) -> bool:
+        """Whether the resource of this URI passes, or the template of exactly this text."""
+        return self.everything or self.resources.any or covers(self.resources.listed, uri)
+
+    def allows_prompt(self, prompt: str) -> bool:
+        """Whether the prompt of exactly this name passes."""
+        return self.everything or prompt in self.prompts
 
     def decide(self, asked: Asked) -> Allow | Deny:
         """Whether `asked` passes, by what the server would read in it and not by what the relay says about it.
@@ -69,14 +98,13 @@ class Ceiling:
         """
         if not self.limits or asked.method is None:
             return ALLOW
-        if asked.method not in METHODS:
-            return _deny(f"the method {echo(asked.method)} does not pass the connector's ceiling")
         if not asked.method.startswith("notifications/") and not self.tenants.any:
             named = asked.tenants
             if not named or not all(tenant in self.tenants for tenant in named):
                 return _deny("this tenant does not pass the connector's ceiling")
-        if asked.method == "tools/call" and not self.may_see(asked.tool):
-            return _deny(f"the tool {echo(asked.tool or '')} does not pass the connector's ceiling")
+        found = missing(self, asked)
+        if found is not None:
+            return _deny(f"the {found.kind} {echo(found.name)} does not pass the connector's ceiling")
         return ALLOW
 
     def effect(self, tool: str) -> Effect:
@@ -92,6 +120,8 @@ class Ceiling:
         return {
             "ceiling": self.source.value,
             "tools": self.tools.shown(),
+            **({"resources": self.resources.shown()} if self.resources else {}),
+            **({"prompts": self.prompts.shown()} if self.prompts else {}),
             "tenants": self.tenants.shown(),
             "hosts": sorted(self.hosts),
             "read_only": sorted(self.read_only),
@@ -115,10 +145,11 @@ def of_tools(names: Iterable[str]) -> Ceiling:
 
 
 def parse(text: str) -> Ceiling:
-    """The ceiling in a TOML file: `tools`, `tenants`, `hosts`, `read_only`, `idempotent`, each a list of exact names.
+    """The ceiling in a TOML file: `tools`, `resources`, `prompts`, `tenants`, `hosts`, `read_only`, `idempotent`.
 
-    An absent `tools` or `tenants` lets none through, `["*"]` any. Raises Error `ceiling_invalid` for anything that does
-    not say clearly what is meant: an unknown key, another type, a pattern, a file without a single key.
+    Each is a list of exact names. An absent one of the first four lets none through, `["*"]` any. Raises
+    Error `ceiling_invalid` for anything that does not say clearly what is meant: an unknown key, another type, a
+    pattern, a file without a single key.
     """
     try:
         table = tomllib.loads(text)
@@ -131,6 +162,8 @@ def parse(text: str) -> Ceiling:
     return Ceiling(
         Source.FILE,
         tools=_names(table, "tools", check_tool),
+        resources=_names(table, "resources", check_resource),
+        prompts=_names(table, "prompts", check_prompt),
         tenants=_names(table, "tenants", check_tenant),
         hosts=_list(table, "hosts", _check_host),
         read_only=_list(table, "read_only", check_tool),
@@ -138,7 +171,7 @@ def parse(text: str) -> Ceiling:
     )
 
 
-_KEYS = frozenset({"tools", "tenants", "hosts", "read_only", "idempotent"})
+_KEYS = frozenset({"tools", "resources", "prompts", "tenants", "hosts", "read_only", "idempotent"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+):[0-9]{1,5}")
 
 

@@ -26,6 +26,12 @@ METHODS = frozenset(
 )
 """What somebody may use who was granted tools and nothing else. All but `tools/call` counts as read-only."""
 
+RESOURCE_LISTS = frozenset({"resources/list", "resources/templates/list"})
+RESOURCE_USES = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
+PROMPT_LISTS, PROMPT_USES = frozenset({"prompts/list"}), frozenset({"prompts/get"})
+COMPLETION = "completion/complete"
+LIST_METHODS = RESOURCE_LISTS | PROMPT_LISTS | {"tools/list"}
+
 
 class Asked(Protocol):
     """What policy looks at of a message; `protocol.mcp.Asked` is one."""
@@ -41,8 +47,49 @@ class Asked(Protocol):
         ...
 
     @property
+    def resources(self) -> Collection[str]:
+        """The URIs that a request for resources names, or what it completes."""
+        ...
+
+    @property
+    def prompt(self) -> str | None:
+        """The prompt that it names, or completes; None where there is none."""
+        ...
+
+    @property
     def tenants(self) -> Collection[str | None]:
         """Everything that a server could take for the tenant of this message; None where it is no string."""
+        ...
+
+
+class Granted(Protocol):
+    """What somebody may use of a server: `principal.Grant` and `ceiling.Ceiling` each say it."""
+
+    @property
+    def everything(self) -> bool:
+        """Whether that is the whole server, methods that nobody has heard of included."""
+        ...
+
+    @property
+    def any_resource(self) -> bool:
+        """Whether any resource, or template, was granted."""
+        ...
+
+    @property
+    def any_prompt(self) -> bool:
+        """Whether any prompt was granted."""
+        ...
+
+    def allows(self, tool: str) -> bool:
+        """Whether the tool of exactly this name may be used."""
+        ...
+
+    def allows_resource(self, uri: str) -> bool:
+        """Whether the resource of this URI may be used, or the template of exactly this text."""
+        ...
+
+    def allows_prompt(self, prompt: str) -> bool:
+        """Whether the prompt of exactly this name may be used."""
         ...
 
 
@@ -73,22 +120,69 @@ def decide(grant: Grant, tunnel: Tunnel, tenant: Tenant | None, asked: Asked | N
         )
     if asked is None or asked.method is None:
         return ALLOW
-    if asked.method not in METHODS:
-        return Deny(
-            "method_not_allowed",
-            f"the method {echo(asked.method)} is not allowed here",
-            "agents are granted tools: use tools/list and tools/call",
-        )
-    if asked.method == "tools/call" and not may_see(grant, asked.tool):
-        return Deny(
-            "tool_not_allowed", f"Unknown tool: {echo(asked.tool or '')}", "tools/list shows what can be called"
-        )
-    return ALLOW
+    match missing(grant, asked):
+        case None:
+            return ALLOW
+        case Missing("tool", name):
+            return Deny("tool_not_allowed", f"Unknown tool: {echo(name)}", "tools/list shows what can be called")
+        case Missing("resource", name):
+            return Deny("resource_not_allowed", f"Unknown resource: {echo(name)}", "resources/list shows what there is")
+        case Missing("prompt", name):
+            return Deny("prompt_not_allowed", f"Unknown prompt: {echo(name)}", "prompts/list shows what there is")
+        case Missing(_, name):
+            return Deny(
+                "method_not_allowed",
+                f"the method {echo(name)} is not allowed here",
+                "agents are granted tools, resources and prompts by name: see arrowslit agent show",
+            )
 
 
-def may_see(grant: Grant, tool: str | None) -> bool:
-    """Whether the tool of exactly this name was granted: the rule for calls, and for what a list shows."""
-    return tool is not None and grant.allows(tool)
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a message lacks: `kind` is tool, resource, prompt or method, `name` as the message has it."""
+
+    kind: str
+    name: str
+
+
+def missing(granted: Granted, asked: Asked) -> Missing | None:
+    """What of `asked` was not granted; None if all of it was. The one rule, for agents and for ceilings.
+
+    Tasks, and methods that MCP does not know, cannot be granted but with the whole server: nothing in them says what
+    they reach.
+    """
+    method = asked.method
+    if method is None or granted.everything:
+        return None
+    if method == "tools/call":
+        return None if may_see(granted, "tools", asked.tool) else Missing("tool", asked.tool or "")
+    if method in METHODS:
+        return _missing_resource(granted, asked)  # of subscriptions/listen
+    if method in RESOURCE_LISTS and granted.any_resource:
+        return None
+    if method in PROMPT_LISTS and granted.any_prompt:
+        return None
+    if (method in RESOURCE_USES or (method == COMPLETION and asked.resources)) and granted.any_resource:
+        return _missing_resource(granted, asked) if asked.resources else Missing("resource", "")
+    if (method in PROMPT_USES or (method == COMPLETION and asked.prompt is not None)) and granted.any_prompt:
+        return None if may_see(granted, "prompts", asked.prompt) else Missing("prompt", asked.prompt or "")
+    return Missing("method", method)
+
+
+def _missing_resource(granted: Granted, asked: Asked) -> Missing | None:
+    refused = [uri for uri in asked.resources if not may_see(granted, "resources", uri)]
+    return Missing("resource", refused[0]) if refused else None
+
+
+def may_see(granted: Granted, kind: str, name: str | None) -> bool:
+    """Whether the tool, prompt, resource or template of exactly this name was granted: the rule for calls, and for what
+    a list shows. `kind` is the member of a result that lists such things (`protocol.mcp.LISTS`).
+    """
+    if name is None:
+        return False
+    if kind == "tools":
+        return granted.allows(name)
+    return granted.allows_prompt(name) if kind == "prompts" else granted.allows_resource(name)
 
 
 def echo(text: str) -> str:

@@ -1,8 +1,6 @@
-"""A response body with lists of tools in it, cut down as it passes: JSON bodies whole, events one by one."""
+"""A response body with lists in it, cut down as it passes: JSON bodies whole, events one by one."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from arrowslit.protocol import mcp, sse
 from arrowslit.protocol.jsonrpc import Refused
@@ -11,13 +9,13 @@ LISTED = 4 << 20  # bytes of a list that must be read to be filtered
 
 
 class Listing:
-    """Feed it a body, send on what it gives back. `allowed` says which tools may be seen.
+    """Feed it a body, send on what it gives back. `shows` says which entries may be seen.
 
     Both methods raise Refused for a list that cannot be read safely; then nothing more of the body may be sent.
     """
 
-    def __init__(self, content_type: str | None, allowed: Callable[[str], bool]) -> None:
-        self._allowed = allowed
+    def __init__(self, content_type: str | None, shows: mcp.Shows) -> None:
+        self._shows = shows
         self._held = bytearray()
         is_events = (content_type or "").partition(";")[0].strip().lower() == "text/event-stream"
         self._events = sse.Events(limit=LISTED) if is_events else None
@@ -38,12 +36,12 @@ class Listing:
     def end(self) -> bytes:
         """The body is complete: what is left of it."""
         if self._events is None:
-            return mcp.filter_tools(bytes(self._held), self._allowed)
+            return mcp.filter_lists(bytes(self._held), self._shows)
         return b""  # an event without its blank line is no event
 
     def filtered(self, event: sse.Event) -> bytes:
         """One event, the bytes it came in unless something had to be taken out of it."""
         if not event.data:
             return event.raw
-        data = mcp.filter_tools(event.data, self._allowed)
+        data = mcp.filter_lists(event.data, self._shows)
         return event.raw if data is event.data else sse.encode(data, event=event.event, id=event.id, retry=event.retry)

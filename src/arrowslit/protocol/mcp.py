@@ -32,7 +32,11 @@ class Era(Enum):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a message asks for. `tool` is set for `tools/call` alone; `method` is None for a posted response."""
+    """What a message asks for. `method` is None for a posted response.
+
+    `tool` is set for `tools/call` alone. `resources` are the URIs that a request for resources names, `prompt` is the
+    prompt of a request for one; empty and None where it names none, or none that can be read in one way only.
+    """
 
     message: Message
     era: Era
@@ -40,6 +44,8 @@ class Asked(msgspec.Struct, frozen=True):
     tool: str | None = None
     deadline_ms: int | None = None
     progress_token: Id | None = None
+    resources: tuple[str, ...] = ()
+    prompt: str | None = None
 
     @property
     def tenants(self) -> list[str | None]:
@@ -95,6 +101,7 @@ def peek(message: Message, headers: Headers) -> Asked:
         raise Refused("id_required", "a request needs an id")
     meta = message.meta or {}
     _check_mirrors(message, meta, routing)
+    resources, prompt = _NAMING[method](message) if method in _NAMING else ((), None)
     return Asked(
         message,
         Era.MODERN if _VERSION_KEY in meta or _is_modern(routing.get(_VERSION, "")) else Era.LEGACY,
@@ -102,6 +109,8 @@ def peek(message: Message, headers: Headers) -> Asked:
         _tool(message) if method == "tools/call" else None,
         _deadline(meta.get(_DEADLINE_KEY), routing.get(_DEADLINE_HEADER), message.id),
         _token(meta["progressToken"]) if "progressToken" in meta else None,
+        resources,
+        prompt,
     )
 
 
@@ -123,30 +132,39 @@ def stamp(message: Message, facts: Mapping[str, str], aliases: Mapping[str, str]
     return Message(message.kind, message.id, message.method, message.params or {}, meta)
 
 
-def filter_tools(body: bytes, allowed: Callable[[str], bool]) -> bytes:
-    """A response with `result.tools`, without the tools that are not `allowed`; anything else is returned as it is.
+Shows = Callable[[str, str, Raw], bool]
+"""Whether an entry of a list may be seen: a key of LISTS, what names the entry, the entry as its server wrote it."""
+
+LISTS = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTemplates": "uriTemplate"}
+"""The lists of a result that policy cuts down, and which member names an entry."""
+
+
+def filter_lists(body: bytes, shows: Shows) -> bytes:
+    """A response with one of LISTS in its result, without the entries that may not be seen; anything else as it is.
 
     Takes a whole JSON body or the data of one event. Order, and every byte of what stays, is kept; `cacheScope` becomes
     private. Raises Refused `list_unreadable` for a list that clients could read in more than one way.
     """
-    if not _may_hold_tools(body):
+    if not _may_hold_a_list(body):
         return body
     whole = _read_answer(body)
     if isinstance(whole, list):
-        if any(_tools(part) is not None for part in whole):
-            _unsafe("the tools are part of a batch")
+        if any(_lists(part) for part in whole):
+            _unsafe("the list is part of a batch")
         return body
-    tools = _tools(whole)
-    if tools is None:
+    lists = _lists(whole)
+    if not lists:
         return body
     try:
         envelope = _decode_members(body)
         result = _decode_members(envelope["result"])
-        entries = _decode_entries(result["tools"])
+        written = {kind: _decode_entries(result[kind]) for kind in lists}
     except (msgspec.MsgspecError, ValueError):
         _unsafe("the answer is not JSON")
-    kept = [raw for raw, tool in zip(entries, tools, strict=True) if (name := _tool_name(tool)) and allowed(name)]
-    result["tools"] = Raw(_encode(kept))
+    for kind, entries in lists.items():
+        names = [_name(entry, LISTS[kind]) for entry in entries]
+        pairs = zip(names, written[kind], strict=True)
+        result[kind] = Raw(_encode([raw for name, raw in pairs if name and shows(kind, name, raw)]))
     if "cacheScope" in result:
         result["cacheScope"] = Raw(b'"private"')
     envelope["result"] = Raw(_encode(result))
@@ -302,6 +320,77 @@ def _without_ours(meta: Mapping[str, Raw], aliases: Iterable[str]) -> dict[str, 
     }
 
 
+class _Ref(msgspec.Struct, forbid_unknown_fields=True):
+    """What `completion/complete` refers to."""
+
+    type: str
+    name: str | None = None
+    uri: str | None = None
+    title: str | None = None
+
+
+class _Subscribed(msgspec.Struct):
+    """What `subscriptions/listen` asks to be told."""
+
+    resourceSubscriptions: list[str] | None = None  # noqa: N815 the name on the wire
+
+
+Named = tuple[tuple[str, ...], str | None]
+
+
+def _resource(message: Message) -> Named:
+    params = message.params or {}
+    uri = _text(params["uri"]) if "uri" in params else None
+    return (() if uri is None else (uri,)), None
+
+
+def _prompt(message: Message) -> Named:
+    params = message.params or {}
+    return (), _text(params["name"]) if "name" in params else None
+
+
+def _completed(message: Message) -> Named:
+    """The prompt, or the resource, of which an argument is completed."""
+    params = message.params or {}
+    try:
+        ref = _decode_ref(params["ref"]) if "ref" in params else None
+    except msgspec.MsgspecError:
+        ref = None
+    match ref:
+        case _Ref(type="ref/resource", uri=str(uri), name=None):
+            return (uri,), None
+        case _Ref(type="ref/prompt", name=str(name), uri=None):
+            return (), name
+        case _:
+            return (), None
+
+
+def _subscribed(message: Message) -> Named:
+    """The resources of which a modern client wants to hear. Raises Refused for what could be read as something else."""
+    params = message.params or {}
+    if "notifications" not in params:
+        return (), None
+    try:
+        keys = _decode_members(params["notifications"])
+        uris = _decode_subscribed(params["notifications"]).resourceSubscriptions
+    except msgspec.MsgspecError:
+        raise Refused("arguments_invalid", "notifications is no object with a list of URIs", message.id) from None
+    if any(key != _SUBSCRIPTIONS and fold(key[:64]) == fold(_SUBSCRIPTIONS) for key in keys):
+        raise Refused("unknown_member", f"a key could be taken for {_SUBSCRIPTIONS}", message.id)
+    return tuple(uris or ()), None
+
+
+_SUBSCRIPTIONS = "resourceSubscriptions"
+_NAMING: Mapping[str, Callable[[Message], Named]] = {
+    "resources/read": _resource,
+    "resources/subscribe": _resource,
+    "resources/unsubscribe": _resource,
+    "prompts/get": _prompt,
+    "completion/complete": _completed,
+    "subscriptions/listen": _subscribed,
+}
+
+
 class _Heard(msgspec.Struct):
     """What tells an answer from the other messages of a stream."""
 
@@ -324,6 +413,8 @@ _decode_answer = msgspec.json.Decoder(_Heard).decode
 _decode_progress = msgspec.json.Decoder(_ProgressMessage).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_entries = msgspec.json.Decoder(list[Raw]).decode
+_decode_ref = msgspec.json.Decoder(_Ref).decode
+_decode_subscribed = msgspec.json.Decoder(_Subscribed).decode
 
 
 class _Twice(dict[str, Any]):
@@ -339,15 +430,24 @@ def _unsafe(why: str) -> Never:
     raise Refused("list_unreadable", why)
 
 
-def _may_hold_tools(body: bytes) -> bool:
-    """Whether a key of `body` can be `tools` for any reader: written plainly, in any case, escaped, or not in UTF-8.
+def _may_hold_a_list(body: bytes) -> bool:
+    """Whether a key of `body` can be one of LISTS for any reader: written plainly, in any case, escaped, or not in
+    UTF-8.
 
     A reader that ignores case takes `ſ` (U+017F) for `s`; no other character beyond ASCII folds to one of the letters.
     """
     start = body.lstrip(b" \t\r\n")[:1]
     if b"!" <= start <= b"~" and start not in b"{[":
         return False  # plain text, an HTML page: not JSON in any encoding
-    return b"tools" in body.lower() or b"\\u" in body or b"\xc5\xbf" in body or b"\0" in body
+    lower = body.lower()
+    return (
+        b"tools" in lower
+        or b"resource" in lower
+        or b"prompts" in lower
+        or b"\\u" in body
+        or b"\xc5\xbf" in body
+        or b"\0" in body
+    )
 
 
 def _read_answer(body: bytes) -> Any:
@@ -358,21 +458,25 @@ def _read_answer(body: bytes) -> Any:
 
 
 _LENIENT = json.JSONDecoder(object_pairs_hook=_members)
+_FOLDED_LISTS = frozenset(map(fold, LISTS))
 
 
-def _tools(answer: object) -> list[Any] | None:
-    """`result.tools` of a response, None if it has none. Raises Refused where readers could disagree about that."""
+def _lists(answer: object) -> dict[str, list[Any]]:
+    """Those of LISTS that the result of a response has. Raises Refused where readers could disagree about that."""
     result = _only(answer, "result")
-    tools = _only(result, "tools")
-    if isinstance(tools, list):
-        return tools
-    if isinstance(result, dict) and "tools" in result:
-        _unsafe("result.tools is not an array")
-    return None
+    if not isinstance(result, dict):
+        return {}
+    if isinstance(result, _Twice) or any(key not in LISTS and fold(key[:64]) in _FOLDED_LISTS for key in result):
+        _unsafe("the result could be read to have another list")
+    found = {kind: result[kind] for kind in LISTS if kind in result}
+    for kind, entries in found.items():
+        if not isinstance(entries, list):
+            _unsafe(f"result.{kind} is not an array")
+    return found
 
 
-def _tool_name(tool: object) -> str | None:
-    name = _only(tool, "name")
+def _name(entry: object, member: str) -> str | None:
+    name = _only(entry, member)
     return name if isinstance(name, str) else None
 
 
@@ -380,6 +484,7 @@ def _only(holder: object, member: str) -> Any:
     """The value of a member of an object, None where there is none. Raises Refused if it could be there twice."""
     if not isinstance(holder, dict):
         return None
-    if isinstance(holder, _Twice) or any(key != member and fold(key[:64]) == member for key in holder):
+    folded = fold(member)
+    if isinstance(holder, _Twice) or any(key != member and fold(key[:64]) == folded for key in holder):
         _unsafe(f"an object could be read to have another {member!r}")
     return holder.get(member)

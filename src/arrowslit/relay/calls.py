@@ -15,7 +15,7 @@ from arrowslit.edge.problem import Problem, mcp_problem
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes, new_id
 from arrowslit.outcome import Effect, Outcome
-from arrowslit.policy.decide import Deny, decide, may_see
+from arrowslit.policy.decide import LIST_METHODS, Deny, decide, may_see
 from arrowslit.principal import Grant, Grants, Principal
 from arrowslit.protocol import jsonrpc, mcp
 from arrowslit.record import Ledger
@@ -158,7 +158,7 @@ class Calls:
             session=session,
             expects=asked.message.id if asked.message.kind is jsonrpc.Kind.REQUEST else None,
             progress_token=asked.progress_token,
-            filters=partial(may_see, grant) if asked.method == "tools/list" else None,
+            filters=partial(_shows, grant) if asked.method in LIST_METHODS else None,
         )
 
     def _call_id(self, exchange: Exchange) -> str:
@@ -188,7 +188,7 @@ class Calls:
             effect=Effect.IDEMPOTENT,
             seal=self._sealer(caller),
             session=session,
-            filters=partial(may_see, caller.grant),
+            filters=partial(_shows, caller.grant),
             on_answer=self._late_answers(caller, session),
         )
         conclusion = await self._carry(ticket, answer)
@@ -272,6 +272,11 @@ def _peek(exchange: Exchange) -> mcp.Asked:
         return mcp.peek(jsonrpc.read(exchange.body), exchange.headers)
     except jsonrpc.Refused as refused:
         raise Error(refused.code, refused.message, jsonrpc_id=refused.id) from refused
+
+
+def _shows(grant: Grant, kind: str, name: str, _: object) -> bool:
+    """What the agent may see of a list."""
+    return may_see(grant, kind, name)
 
 
 def _forwarded(exchange: Exchange, session: Session | None) -> list[tuple[str, str]]:

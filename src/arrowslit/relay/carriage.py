@@ -18,7 +18,7 @@ from arrowslit.outcome import Effect, Outcome
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import exchange
 from arrowslit.protocol.jsonrpc import Id
-from arrowslit.protocol.mcp import progress_token
+from arrowslit.protocol.mcp import Shows, progress_token
 from arrowslit.protocol.state import Ending
 from arrowslit.relay.hub import Hub, Served
 from arrowslit.relay.reply import Last, Reply
@@ -37,7 +37,7 @@ class Ticket:
     """One authorised request, ready to travel.
 
     `seconds` is its deadline, None for a stream that may stay open. `expects` is the id that the answer must carry,
-    None where none is expected. `filters` says which tools of a list may be seen, None where the answer is not looked
+    None where none is expected. `filters` says what of a list may be seen, None where the answer is not looked
     into. `session` is the MCP session it belongs to; a call of a session goes to the connector that holds it.
     """
 
@@ -53,7 +53,7 @@ class Ticket:
     session: Session | None = None
     expects: Id | None = None
     progress_token: Id | None = None
-    filters: Callable[[str], bool] | None = None
+    filters: Shows | None = None
     on_answer: Callable[[Id], None] | None = None
 
 

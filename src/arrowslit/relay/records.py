@@ -14,12 +14,16 @@ MOST_PRINCIPALS = 10_000
 
 
 def asked(principal: Principal, grant: Grant, asked: Asked, ticket: Ticket, digest: str) -> Fields:
-    """A call is about to leave. `body_digest` is keyed, so that it can be matched and not guessed."""
+    """A call is about to leave. `body_digest` is keyed, so that it can be matched and not guessed.
+
+    `everything` is there where nobody listed what the agent may use: its server was granted whole.
+    """
     return {
         "call": ticket.call_id,
         **_who(principal, grant),
         "method": asked.method,
         "tool": ticket.tool,
+        **({"everything": True} if grant.everything else {}),
         "body_bytes": len(ticket.body),
         "body_digest": digest,
     }

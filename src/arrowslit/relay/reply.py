@@ -34,7 +34,7 @@ class Reply:
         answer: Answer,
         *,
         expects: int | str | None,
-        filters: Callable[[str], bool] | None,
+        filters: mcp.Shows | None,
         seal: Callable[[str], str],
         on_answer: Callable[[int | str], None] | None,
     ) -> None:
@@ -187,13 +187,13 @@ class Reply:
 _UNBUFFERED = ("x-accel-buffering", "no")  # asks nginx and its like not to hold events back
 
 
-def _filtered(body: bytes, may_see: Callable[[str], bool]) -> bytes:
+def _filtered(body: bytes, shows: mcp.Shows) -> bytes:
     try:
-        return mcp.filter_tools(body, may_see)
+        return mcp.filter_lists(body, shows)
     except jsonrpc.Refused as refused:
         raise Error(
             "list_unreadable",
-            f"the server's list of tools cannot be read safely: {refused.message}",
+            f"the server's list cannot be read safely: {refused.message}",
             hint="the server must send one JSON object without duplicate keys",
         ) from refused
 
@@ -203,4 +203,4 @@ def _written(data: bytes, event: sse.Event) -> bytes:
     try:
         return sse.encode(data, event=event.event, id=event.id, retry=event.retry)
     except ValueError as error:
-        raise Error("list_unreadable", f"the server's list of tools cannot be passed on: {error}") from error
+        raise Error("list_unreadable", f"the server's list cannot be passed on: {error}") from error

@@ -163,12 +163,41 @@ async def test_an_empty_allowlist_grants_nothing(admin: Caller, store: Store) ->
     assert not grant_of(store, agent).allows("check_stock")
 
 
+async def test_resources_and_prompts_are_granted_beside_tools_in_either_form(admin: Caller, store: Store) -> None:
+    granted = {"resources": ["stock://catalogue", "stock://by/{sku}"], "prompts": ["report"]}
+    short = await admin.ok("POST", "/v1/agents", {"name": "a", "mcp_servers": [{**SHORT, "name": "stock", **granted}]})
+    official = await admin.ok("POST", "/v1/agents", {**OFFICIAL, "tools": [toolset(**granted)]})
+
+    for agent in (short, official):
+        grant = grant_of(store, agent)
+        assert grant.resources == {"stock://catalogue", "stock://by/{sku}"}
+        assert grant.prompts == {"report"}
+        assert not grant.everything
+        assert {name: agent["tools"][0][name] for name in granted} == granted
+        assert await admin.ok("POST", f"/v1/agents/{agent['id']}", {"tools": agent["tools"]}) == agent
+    without = await admin.ok("POST", f"/v1/agents/{short['id']}", {"tools": [toolset()]})
+    assert without["version"] == 2
+    assert not grant_of(store, without).resources
+
+
+async def test_the_short_form_grants_a_server_whole(admin: Caller, store: Store) -> None:
+    server = {**SHORT, "name": "stock", "allow_everything": True}
+    agent = await admin.ok("POST", "/v1/agents", {"name": "a", "mcp_servers": [server]})
+
+    assert grant_of(store, agent).everything
+    assert agent["warnings"]
+
+
 async def test_a_whole_server_is_granted_in_so_many_words_and_every_answer_warns(admin: Caller, store: Store) -> None:
     agent = await admin.ok("POST", "/v1/agents", {**OFFICIAL, "tools": [toolset(allow_everything=True)]})
 
     assert grant_of(store, agent).allows("anything")
-    assert agent["warnings"] == ["every tool of stock is allowed, also those that it grows later"]
+    assert agent["warnings"] == [
+        "every tool of stock is allowed, also those that it grows later; so are its resources and prompts"
+    ]
     assert agent["tools"][0]["default_config"]["enabled"] is True
+    listed = (await admin.ok("GET", "/v1/agents"))["data"]
+    assert [each["warnings"] for each in listed] == [agent["warnings"]]
     sent_back = await admin.ok("POST", f"/v1/agents/{agent['id']}", {"tools": agent["tools"]})
     assert sent_back == agent
 
@@ -412,6 +441,10 @@ async def test_an_agent_that_makes_no_sense_is_refused(
         ({"tool_allowlist": ["*"]}, 400, "wildcard_not_allowed"),
         ({"tool_allowlist": ["x", {"name": "x"}]}, 400, "validation_error"),
         ({"tool_allowlist": [{"name": "x", "ask": True}]}, 400, "unknown_field"),
+        ({"resources": ["stock://*"]}, 400, "wildcard_not_allowed"),
+        ({"resources": ["catalogue"]}, 400, "validation_error"),
+        ({"prompts": ["*"]}, 400, "wildcard_not_allowed"),
+        ({"prompts": [" report"]}, 400, "validation_error"),
     ],
 )
 async def test_a_short_form_that_makes_no_sense_is_refused(

@@ -138,6 +138,8 @@ def test_a_session_that_was_narrowed_may_go_back_to_what_its_agent_has() -> None
         {"tools": [stock(configs=[tool("adjust_stock", "auto")])]},
         {"tools": [stock(configs=[tool("adjust_stock", effect="idempotent")])]},
         {"tools": [stock(allow_everything=True)]},
+        {"tools": [stock(resources=["stock://all"])]},
+        {"tools": [stock(prompts=["report"])]},
         {"tools": [stock(deadline_ms=5001)]},
         {"tools": [wiki(configs=[tool("search", "always_allow")])]},
         {"tools": [wiki(allow_everything=True, default_config={"permission_policy": {"type": "always_allow"}})]},

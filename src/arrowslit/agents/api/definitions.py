@@ -142,7 +142,8 @@ def _warnings(definition: Definition) -> Iterator[str]:
     """What whoever made the agent may not be aware of."""
     for each in definition.toolsets:
         if each.everything:
-            yield f"every tool of {each.server.name} is allowed, also those that it grows later"
+            name = each.server.name
+            yield f"every tool of {name} is allowed, also those that it grows later; so are its resources and prompts"
     if definition.builtin is not None and definition.builtin.enabled:
         yield f"{' and '.join(WEB_TOOLS)} do not run here: they stay off, although the sandbox's other tools are on"
 

@@ -80,7 +80,8 @@ def _toolset(granted: Toolset, body: ToolsetBody) -> Toolset:
     said = {rule.name: rule for rule in granted.rules}
     if body.allow_everything and not granted.everything:
         raise _not_granted(f"every tool of {granted.server.name}")
-    asked = filled(replace(granted, rules=(), everything=False, deadline=None), body)
+    asked = filled(replace(granted, rules=(), everything=False, deadline=None, resources=(), prompts=()), body)
+    _check_names(granted, asked)
     fallback = ToolRule("", granted.everything, granted.permission)
     rules = tuple(_rule(said.get(rule.name, fallback), rule, granted.server.name) for rule in asked.rules)
     if asked.everything:
@@ -91,6 +92,16 @@ def _toolset(granted: Toolset, body: ToolsetBody) -> Toolset:
     if granted.deadline is not None and deadline is not None and deadline > granted.deadline:
         raise _not_granted(f"a longer deadline for {granted.server.name}")
     return replace(asked, rules=rules, deadline=deadline)
+
+
+def _check_names(granted: Toolset, asked: Toolset) -> None:
+    """Resources and prompts are for MCP clients: a session may repeat what was granted of them, or leave it out."""
+    if granted.everything:
+        return
+    for names, those in ((asked.resources, granted.resources), (asked.prompts, granted.prompts)):
+        for name in names:
+            if name not in those:
+                raise _not_granted(f"{name} on {granted.server.name}")
 
 
 def _rule(granted: ToolRule, asked: ToolRule, server: str) -> ToolRule:

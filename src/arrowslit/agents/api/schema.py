@@ -142,8 +142,13 @@ class ToolBody(Strict):
     effect: Effect = Effect.WRITE
 
 
+Names = Annotated[list[str], Meta(max_length=256)]
+
+
 class ToolsetBody(Strict):
-    """The tools of one server. `allow_everything` and `deadline_ms` are ours."""
+    """The tools of one server. What comes after `configs` is ours; `resources` (URIs or templates) and `prompts` are
+    for MCP clients.
+    """
 
     type: Literal["mcp_toolset"]
     mcp_server_name: str
@@ -151,6 +156,8 @@ class ToolsetBody(Strict):
     configs: Annotated[list[ToolBody], Meta(max_length=256)] = []
     allow_everything: bool = False
     deadline_ms: Annotated[int, Meta(ge=1, le=3_600_000)] | None = None
+    resources: Names = []
+    prompts: Names = []
 
 
 SandboxTool = Literal["bash", "edit", "read", "write", "glob", "grep", "web_fetch", "web_search"]
@@ -215,6 +222,9 @@ class TunnelServer(Strict, tag="tunnel"):
     tunnel_id: str
     name: str | None = None
     tool_allowlist: Annotated[list[str | ListedTool], Meta(max_length=256)] | None = None
+    resources: Names | None = None
+    prompts: Names | None = None
+    allow_everything: bool = False
 
 
 class EffortBody(Strict):

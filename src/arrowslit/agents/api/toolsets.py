@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -16,8 +16,9 @@ from arrowslit.agents.api.schema import ListedTool, ToolsetBody, TunnelServer, U
 from arrowslit.agents.api.tools import policy
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
-from arrowslit.principal import check_tool
+from arrowslit.principal import check_prompt, check_tool
 from arrowslit.tunnel import Server, Tunnel, TunnelAdmin
+from arrowslit.uri import check_resource
 
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")  # safe in a path and in a log
 
@@ -66,8 +67,17 @@ class Reader:
         tunnel = self._usable(body.tunnel_id)
         server = Server(_server_name(tunnel.name if body.name is None else body.name), tunnel.id)
         rules = tuple(_listed(each) for each in body.tool_allowlist or [])
-        toolset = Toolset(server, f"https://{tunnel.name}.{self.domain}/mcp", _unique(rules))
-        return _Asked(toolset, short=True, listed=body.tool_allowlist is not None)
+        toolset = Toolset(
+            server,
+            f"https://{tunnel.name}.{self.domain}/mcp",
+            _unique(rules),
+            permission=Permission.ALWAYS_ALLOW if body.allow_everything else Permission.ALWAYS_ASK,
+            everything=body.allow_everything,
+            resources=_names(body.resources or (), check_resource),
+            prompts=_names(body.prompts or (), check_prompt),
+        )
+        listed = (body.tool_allowlist, body.resources, body.prompts, body.allow_everything or None)
+        return _Asked(toolset, short=True, listed=any(each is not None for each in listed))
 
     def _tunnel_of(self, url: str) -> tuple[Tunnel, str]:
         """The tunnel that a URL leads through, and its host: `NAME.domain`, or `TARGET.NAME.domain`."""
@@ -119,6 +129,10 @@ def show_toolset(toolset: Toolset) -> Mapping[str, object]:
         shown["allow_everything"] = True
     if toolset.deadline is not None:
         shown["deadline_ms"] = round(toolset.deadline * 1000)
+    if toolset.resources:
+        shown["resources"] = list(toolset.resources)
+    if toolset.prompts:
+        shown["prompts"] = list(toolset.prompts)
     return shown
 
 
@@ -148,7 +162,11 @@ def _filled(asked: _Asked, body: ToolsetBody | None) -> Toolset:
             )
         return asked.toolset
     if asked.listed:
-        raise Error("validation_error", "a server has both a tool_allowlist and an mcp_toolset", hint="use one of them")
+        raise Error(
+            "validation_error",
+            "a server says in two places what is granted: here and in an mcp_toolset",
+            hint="use one of them",
+        )
     return filled(asked.toolset, body)
 
 
@@ -178,7 +196,15 @@ def filled(bare: Toolset, body: ToolsetBody) -> Toolset:
     if everything and not all(rule.enabled for rule in rules):
         raise Error("validation_error", "a tool is disabled where everything is allowed", hint="list the tools instead")
     deadline = None if body.deadline_ms is None else body.deadline_ms / 1000
-    return replace(bare, rules=_unique(rules), permission=permission, everything=everything, deadline=deadline)
+    return replace(
+        bare,
+        rules=_unique(rules),
+        permission=permission,
+        everything=everything,
+        deadline=deadline,
+        resources=_names(body.resources, check_resource),
+        prompts=_names(body.prompts, check_prompt),
+    )
 
 
 def _listed(tool: str | ListedTool) -> ToolRule:
@@ -191,6 +217,11 @@ def _unique(rules: tuple[ToolRule, ...]) -> tuple[ToolRule, ...]:
     if len({rule.name for rule in rules}) != len(rules):
         raise Error("validation_error", "a tool is named twice", hint="name each tool once")
     return rules
+
+
+def _names(names: Iterable[str], check: Callable[[str], str]) -> tuple[str, ...]:
+    """The names, each checked, each once."""
+    return tuple(dict.fromkeys(check(name) for name in names))
 
 
 def _server_name(name: str) -> str:
