@@ -13,6 +13,7 @@ INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 HEADER_MISMATCH = -32020  # MCP 2026-07-28, Streamable HTTP
+UNSUPPORTED_VERSION = -32022  # the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "arguments_invalid": _refused(INVALID_PARAMS, 400),
         "deadline_invalid": _refused(INVALID_PARAMS, 400),
         "header_mismatch": _refused(HEADER_MISMATCH, 400),
+        "unsupported_protocol_version": _refused(UNSUPPORTED_VERSION, 400),
         # HTTP
         "bad_http": _refused(INVALID_REQUEST, 400),
         "header_ambiguous": _refused(INVALID_REQUEST, 400),
@@ -78,6 +80,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "origin_not_allowed": _refused(INVALID_REQUEST, 403),
         "media_type_unsupported": _refused(INVALID_REQUEST, 415),
         "encoding_not_supported": _refused(INVALID_REQUEST, 415),
+        "not_acceptable": _refused(INVALID_REQUEST, 406),
         "payload_too_large": _refused(INVALID_REQUEST, 413),
         "header_too_large": _refused(INVALID_REQUEST, 431),
         "request_timeout": _refused(INVALID_REQUEST, 408, retryable=True),
@@ -171,6 +174,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "arguments_invalid": "tools/call has a name, which is a string, and arguments, which are an object",
         "deadline_invalid": "a deadline is a whole number of milliseconds, from 1 to 3600000",
         "header_mismatch": "let the Mcp headers repeat what the body says",
+        "unsupported_protocol_version": "send the version that initialize agreed on, such as 2025-11-25, or 2026-07-28",
         "header_ambiguous": "send each header once",
         "header_too_large": "send fewer or shorter headers",
         "payload_too_large": "send less in one request, or hand large data over in another way",

@@ -35,6 +35,9 @@ WRONG: list[tuple[str, Callable[[Scene], str]]] = [
     ("AUTHN-09 longer", lambda scene: scene.house.key + "A"),
     ("AUTHN-09 in capitals", lambda scene: scene.house.key.upper()),
     ("AUTHN-09 with something invisible", lambda scene: scene.house.key + "\u200b"),
+    ("AUTHN-09 with NEL behind it", lambda scene: scene.house.key + "\x85"),
+    ("AUTHN-09 with NBSP behind it", lambda scene: scene.house.key + "\xa0"),
+    ("AUTHN-09 with NBSP before it", lambda scene: "\xa0" + scene.house.key),
     ("AUTHN-09 twice", lambda scene: f"{scene.house.key}, {scene.house.key}"),
     ("AUTHN-10 a JWT of algorithm none", lambda scene: jwt("none")),
     ("AUTHN-10 a JWT of algorithm nOnE", lambda scene: jwt("nOnE")),
@@ -59,7 +62,7 @@ async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same(scene: Scene,
     before = len(scene.house.target.requests)
     for case, credential in WRONG:
         for line in (bearer(credential(scene)), f"x-api-key: {credential(scene)}"):
-            said = request(method, path, body, headers=(*JSON, line)).decode().encode("utf-8")
+            said = request(method, path, body, headers=(*JSON, line)).decode().encode("latin-1", "xmlcharrefreplace")
             answers[case, line[:9]] = _without_request_id(await scene.said(said))
     answers["AUTHN-01 none", ""] = _without_request_id(await scene.said(request(method, path, body, headers=JSON)))
     basic = request(method, path, body, headers=(*JSON, f"Authorization: Basic {scene.house.key}"))
@@ -96,6 +99,8 @@ WRONG_TOKENS: list[tuple[str, Callable[[Scene], str]]] = [
     ("CONN-01 of a tunnel that is archived", lambda scene: scene.archived_token),
     ("CONN-01 shorter", lambda scene: scene.house.token[:-1]),
     ("CONN-01 in capitals", lambda scene: scene.house.token.upper()),
+    ("CONN-01 with NEL behind it", lambda scene: scene.house.token + "\x85"),
+    ("CONN-01 named twice", lambda scene: "Bearer " + scene.house.token),
     ("an API key", lambda scene: scene.house.key),
     ("an administrator's key", lambda scene: scene.house.admin),
 ]
@@ -105,10 +110,13 @@ WRONG_TOKENS: list[tuple[str, Callable[[Scene], str]]] = [
 async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(scene: Scene) -> None:
     answers = {}
     for case, token in WRONG_TOKENS:
-        answers[case] = await scene.said(request("GET", "/connect", headers=(*HANDSHAKE, bearer(token(scene)))))
+        said = request("GET", "/connect", headers=(*HANDSHAKE, bearer(token(scene))))
+        answers[case] = await scene.said(said.decode().encode("latin-1"))
     answers["CONN-01 none"] = await scene.said(request("GET", "/connect", headers=HANDSHAKE))
     basic = f"Authorization: Basic {scene.house.token}"
     answers["another scheme"] = await scene.said(request("GET", "/connect", headers=(*HANDSHAKE, basic)))
+    bare = f"Authorization: {scene.house.token}"
+    answers["no scheme"] = await scene.said(request("GET", "/connect", headers=(*HANDSHAKE, bare)))
     in_another_header = f"x-api-key: {scene.house.token}"
     answers["another header"] = await scene.said(request("GET", "/connect", headers=(*HANDSHAKE, in_another_header)))
 

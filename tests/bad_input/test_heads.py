@@ -64,6 +64,21 @@ HEADERS = [  # case, header lines beside the good ones, status, code
     ("PROTO-21 a NUL", ("X-Y: a\0b",), 400, "bad_http"),
     ("PROTO-21 a lone CR", ("X-Y: a\rX-Z: b",), 400, "bad_http"),
     ("PROTO-21 a lone LF", ("X-Y: a\nX-Z: b",), 400, "bad_http"),
+    ("PROTO-21 a field that goes on in the next line", ("Transfer-Encoding:\r\n chunked",), 400, "bad_http"),
+    ("PROTO-21 a name that is empty", (": x",), 400, "bad_http"),
+    ("PROTO-21 a name beyond ASCII", ("X\x85: x",), 400, "bad_http"),
+    ("PROTO-21 an underscore in the length", ("Content_Length: 5",), 400, "header_ambiguous"),
+    ("PROTO-21 an underscore in the coding", ("Transfer_Encoding: chunked",), 400, "header_ambiguous"),
+    ("AUTHN-08 x_api_key", (f"X_Api_Key: {UNKNOWN}",), 400, "header_ambiguous"),
+    ("AUTHN-08 x.api.key", (f"X.Api.Key: {UNKNOWN}",), 400, "header_ambiguous"),
+    ("PROTO-17 another way to name a session", ("Mcp-Session_Id: of-another",), 400, "header_ambiguous"),
+    ("another way to name a tool", ("Mcp_Name: forbidden",), 400, "header_ambiguous"),
+    ("PROTO-09 a page", ("Accept: text/html",), 406, "not_acceptable"),
+    ("PROTO-10 no date", ('MCP-Protocol-Version: ["2025-06-18"]',), 400, "unsupported_protocol_version"),
+    ("PROTO-10 two dates", ("MCP-Protocol-Version: 2025-06-18, 2025-11-25",), 400, "unsupported_protocol_version"),
+    ("PROTO-10 before there was MCP", ("MCP-Protocol-Version: 1999-01-01",), 400, "unsupported_protocol_version"),
+    ("PROTO-10 nothing", ("MCP-Protocol-Version: ",), 400, "unsupported_protocol_version"),
+    ("PROTO-10 a line end in it", ("MCP-Protocol-Version: 2026-07-28\rX: 1",), 400, "bad_http"),
     ("PROTO-21 a second length", ("Content-Length: 5",), 400, "bad_http"),
     ("PROTO-21 chunks as well", ("Transfer-Encoding: chunked",), 400, "bad_http"),
 ]
@@ -72,7 +87,10 @@ HEADERS = [  # case, header lines beside the good ones, status, code
 @pytest.mark.parametrize(("lines", "status", "code"), [row[1:] for row in HEADERS], ids=[row[0] for row in HEADERS])
 async def test_a_header_that_is_wrong_is_refused(scene: Scene, lines: tuple[str, ...], status: int, code: str) -> None:
     extra = [line.replace("{key}", scene.house.key) for line in lines]
-    await scene.refused(scene.message(GOOD, *extra), status, code)
+    said = scene.message(GOOD, *extra)
+    if code == "not_acceptable":
+        said = said.replace(b"Accept: application/json, text/event-stream\r\n", b"")
+    await scene.refused(said, status, code)
 
 
 TYPES = [
@@ -113,6 +131,14 @@ HOSTS = [  # what a page has its name rebound to, and what a reader of URLs coul
     ("PROTO-22 a port with letters", "localhost:80a", 421, "host_not_allowed"),
     ("PROTO-22 two names", "localhost, evil.example", 421, "host_not_allowed"),
     ("PROTO-22 nothing", "", 421, "host_not_allowed"),
+    ("PROTO-22 a dot at the end", "localhost.", 421, "host_not_allowed"),
+    ("PROTO-22 an empty label", "x..tunnel.localhost", 421, "host_not_allowed"),
+    ("PROTO-22 another spelling of loopback", "127.1", 421, "host_not_allowed"),
+    ("PROTO-22 a number", "2130706433", 421, "host_not_allowed"),
+    ("PROTO-22 an address with a zone", "[::1%25lo]", 421, "host_not_allowed"),
+    ("PROTO-22 loopback within IPv6", "[::ffff:127.0.0.1]", 421, "host_not_allowed"),
+    ("PROTO-22 something invisible behind it", "localhost\x85", 421, "host_not_allowed"),
+    ("PROTO-22 no port behind the colon", "localhost:", 421, "host_not_allowed"),
     ("PROTO-22 none", None, 400, "bad_http"),
 ]
 
@@ -147,6 +173,11 @@ TARGETS = [
     ("PROTO-23 an escaped NUL", "/mcp/stock/inventory%00", 400, "bad_http"),
     ("PROTO-23 two slashes", "//mcp/stock/inventory", 400, "bad_http"),
     ("PROTO-23 two slashes before a host", "//evil.example/v1/keys", 400, "bad_http"),
+    ("PROTO-23 an escaped line end", "/mcp/stock/inventory%0d%0aX:1", 400, "bad_http"),
+    ("PROTO-23 an escaped escape", "/mcp/stock/inventory%7F", 400, "bad_http"),
+    ("PROTO-23 escaped twice", "/mcp/stock/%252e%252e/inventory", 404, "not_found"),
+    ("PROTO-23 overlong dots", "/mcp/stock/%c0%ae%c0%ae/inventory", 404, "not_found"),
+    ("PROTO-23 a byte beyond ASCII", "/mcp/stock/inventory\x85", 400, "bad_http"),
     ("PROTO-23 a fragment", "/mcp/stock/inventory#x", 400, "bad_http"),
     ("PROTO-22 an absolute target", "http://localhost/mcp/stock/inventory", 400, "bad_http"),
     ("PROTO-22 an authority", "localhost:80", 400, "bad_http"),
@@ -173,6 +204,50 @@ TARGETS = [
 async def test_a_path_leads_to_its_own_place_or_nowhere(scene: Scene, target: str, status: int, code: str) -> None:
     said = scene.message(GOOD).replace(ENDPOINT.encode(), target.encode(), 1)
     await scene.refused(said, status, code)
+
+
+FRAMES = [  # how a body of GOOD is announced, how it is sent, status, code
+    ("PROTO-21 another coding first", "Transfer-Encoding: gzip, chunked", b"%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 another coding last", "Transfer-Encoding: chunked, identity", b"%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 chunked twice", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 something like chunked", "Transfer-Encoding: xchunked", b"%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 a tab of another kind", "Transfer-Encoding:\x0bchunked", b"%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 a coding that is empty", "Transfer-Encoding: ", b"%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 a size with a prefix", "Transfer-Encoding: chunked", b"0x%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 a size with a sign", "Transfer-Encoding: chunked", b"+%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 a size with a blank", "Transfer-Encoding: chunked", b"%x \r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 a size beyond 64 bits", "Transfer-Encoding: chunked", b"1000000000000000%x\r\n%b\r\n0\r\n\r\n"),
+    ("PROTO-21 chunks with bare line ends", "Transfer-Encoding: chunked", b"%x\n%b\n0\n\n"),
+    ("PROTO-21 more than was announced", "Transfer-Encoding: chunked", b"%x\r\n%bXX\r\n0\r\n\r\n"),
+    ("PROTO-21 a line end within an extension", "Transfer-Encoding: chunked", b'%x;a="\r\n"\r\n%b\r\n0\r\n\r\n'),
+    ("PROTO-21 a length with a sign", "Content-Length: +%d", b""),
+    ("PROTO-21 a negative length", "Content-Length: -%d", b""),
+    ("PROTO-21 a length twice in one field", "Content-Length: %d, %d", b""),
+    ("PROTO-21 a length of nothing", "Content-Length: ", b""),
+    ("PROTO-21 a hexadecimal length", "Content-Length: 0x10", b""),
+    ("PROTO-21 a length in other digits", "Content-Length: \xb2", b""),
+    ("PROTO-21 a length beyond 64 bits", "Content-Length: 99999999999999999999", b""),
+]
+
+
+@pytest.mark.parametrize(("line", "body"), [row[1:] for row in FRAMES], ids=[row[0] for row in FRAMES])
+@pytest.mark.parametrize("path", [ENDPOINT, "/v1/tunnels"])
+async def test_where_a_body_ends_is_said_in_one_way(scene: Scene, path: str, line: str, body: bytes) -> None:
+    """Else what one reader takes for a body is the next request to another."""
+    head = request("GET", path, headers=(*JSON, bearer(scene.house.key), line.replace("%d", str(len(GOOD)))))
+    smuggled = scene.message(GOOD)
+    said = head.replace(b"GET", b"POST", 1).decode().encode("latin-1")
+    await scene.refused(said + (body % (len(GOOD), GOOD) if body else GOOD) + smuggled, 400, "bad_http")
+
+
+async def test_http_1_0_has_no_chunks(scene: Scene) -> None:
+    said = scene.message(GOOD).replace(b"Content-Length: %d" % len(GOOD), b"Transfer-Encoding: chunked")
+    await scene.refused(said.replace(b"HTTP/1.1", b"HTTP/1.0"), 400, "bad_http")
+
+
+async def test_a_page_does_not_get_in_with_http_1_0_either(scene: Scene) -> None:
+    said = request("POST", ENDPOINT, GOOD, host=None, headers=(*JSON, bearer(scene.house.key), "Origin: https://x"))
+    await scene.refused(said.replace(b"HTTP/1.1", b"HTTP/1.0"), 403, "origin_not_allowed")
 
 
 METHODS = [

@@ -79,6 +79,34 @@ def test_a_header_that_decides_nothing_may_stand_twice() -> None:
     assert refusal(b"/", *twice, *twice) is None
 
 
+@pytest.mark.parametrize("name", [each.replace(b"-", odd) for each in SINGLE if b"-" in each for odd in (b"_", b".")])
+def test_a_name_that_a_server_could_take_for_one_of_those_is_refused(name: bytes) -> None:
+    assert refusal(b"/", (name, b"1")) == "header_ambiguous"
+
+
+@pytest.mark.parametrize("name", [b"transfer_encoding", b"x_forwarded.for", b"content_length", b"mcp-session_id"])
+def test_a_name_that_a_hop_could_take_for_another_is_refused(name: bytes) -> None:
+    assert refusal(b"/", (name, b"1")) == "header_ambiguous"
+
+
+@pytest.mark.parametrize("name", [b"x_tenant_id", b"x.y", b"sec-ch-ua", b"x*", b"mcp", b"authorization_"])
+def test_a_name_that_means_nothing_may_be_written_in_any_way(name: bytes) -> None:
+    assert refusal(b"/", (name, b"1")) is None
+
+
+@pytest.mark.parametrize("value", [b"chunked", b"Chunked"])
+def test_a_body_may_come_in_chunks(value: bytes) -> None:
+    assert refusal(b"/", (b"transfer-encoding", value)) is None
+    assert refusal(b"/", (b"transfer-encoding", value), version="1.0") == "bad_http"
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"gzip, chunked", b"identity", b"chunked, chunked", b"xchunked", b"chunked;q=1"]
+)
+def test_a_body_comes_in_no_other_coding(value: bytes) -> None:
+    assert refusal(b"/", (b"transfer-encoding", value)) == "bad_http"
+
+
 def test_a_compressed_body_is_refused() -> None:
     assert refusal(b"/", (b"content-encoding", b"gzip")) == "encoding_not_supported"
 
@@ -102,7 +130,8 @@ ELSEWHERE = (
 NO_NAME = [
     *b":80 localhost: localhost:65536 localhost:123456 localhost:+80 localhost:8O".split(),
     *b"localhost/ localhost? localhost# user@localhost localhost,evil".split(),
-    *b"-a.tunnel.localhost a.tunnel.localhost. [::1 ::1 [localhost]".split(),
+    *b"-a.tunnel.localhost a.tunnel.localhost. a..tunnel.localhost .localhost [::1 ::1 [localhost]".split(),
+    *[b"x" * 64 + b".tunnel.localhost", b"x." * 140 + b"tunnel.localhost"],
     *[b"", b" ", b"local host", b"l\xc3\xb6calhost", b"localhost\x00"],
 ]
 
@@ -140,12 +169,15 @@ ORIGINS = [
     (b"localhost", b"", "origin_not_allowed"),
     (b"localhost", b"http://localhost/", "origin_not_allowed"),
     (b"localhost", b"http://localhost http://evil.example", "origin_not_allowed"),
+    (None, b"https://evil.example", "origin_not_allowed"),  # HTTP/1.0 needs no Host
+    (None, b"null", "origin_not_allowed"),
 ]
 
 
 @pytest.mark.parametrize(("host", "origin", "code"), ORIGINS)
-def test_a_page_may_call_its_own_origin_only(host: bytes, origin: bytes, code: str | None) -> None:
-    assert refusal(b"/", (b"origin", origin), host=host) == code
+def test_a_page_may_call_its_own_origin_only(host: bytes | None, origin: bytes, code: str | None) -> None:
+    version = "1.0" if host is None else "1.1"
+    assert refusal(b"/", (b"origin", origin), host=host, version=version) == code
 
 
 # ---------------------------------------------------------------- whose request it is

@@ -16,6 +16,7 @@ from arrowslit.protocol.jsonrpc import Kind, Refused, read, write
 from arrowslit.protocol.mcp import (
     Asked,
     Era,
+    acceptable,
     answer_id,
     filter_lists,
     forward,
@@ -248,14 +249,41 @@ def test_a_header_that_stands_twice_is_refused_in_every_era(name: str) -> None:
     [
         ({}, Era.LEGACY),
         ({"mcp-protocol-version": "2025-11-25"}, Era.LEGACY),
-        ({"mcp-protocol-version": "1999-01-01"}, Era.LEGACY),
-        ({"mcp-protocol-version": "zzz"}, Era.LEGACY),
+        ({"mcp-protocol-version": "2024-11-05"}, Era.LEGACY),
+        ({"mcp-protocol-version": "v999.0.0"}, Era.LEGACY),
+        ({"mcp-protocol-version": "DRAFT-2026-v1"}, Era.LEGACY),
         ({"mcp-protocol-version": "2026-07-28"}, Era.MODERN),
         ({"mcp-protocol-version": "2027-01-01"}, Era.MODERN),
     ],
 )
 def test_without_a_version_in_the_body_the_header_says_the_era(headers: Sent, era: Era) -> None:
     assert ask(call(), headers).era is era
+
+
+@pytest.mark.parametrize(
+    "version", ["", "1999-01-01", "2024-11-04", '["2025-06-18"]', "2025-06-18, 2025-11-25", "2026 07"]
+)
+def test_what_can_be_no_version_is_refused(version: str) -> None:
+    assert refusal(call(), {"mcp-protocol-version": version}) == "unsupported_protocol_version"
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/json, text/event-stream", True),
+        ("Application/JSON", True),
+        ("text/event-stream;q=0.5", True),
+        ("*/*", True),
+        ("text/html, application/*;q=0.1", True),
+        ("text/html", False),
+        ("", False),
+        ("application/json;q=0", False),
+        ("application/json; charset=utf-8; q=0.000, image/*", False),
+        ("application/jsonx", False),
+    ],
+)
+def test_a_client_says_which_forms_of_an_answer_it_takes(accept: str, expected: bool) -> None:
+    assert acceptable(accept) is expected
 
 
 def test_a_modern_notification_needs_no_header_and_contradicts_none() -> None:

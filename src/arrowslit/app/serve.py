@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,13 +20,15 @@ from arrowslit.app.build.relay import Relay, open_relay
 from arrowslit.app.config import ADDRESS_FILE, Listen, RelayConfig
 from arrowslit.app.signals import signals
 from arrowslit.clock import SystemClock
-from arrowslit.edge.door import Door
+from arrowslit.edge import guard
+from arrowslit.edge.door import HEAD_TIME, Door, Gate
 from arrowslit.errors import Error
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE = 75  # seconds an idle connection is kept: longer than the usual 60 s of balancers in front
 BACKLOG = 4096  # a storm of reconnects after a restart is to be accepted, not refused
+DESCRIPTORS = 1 << 16  # open files: more connections than one relay serves
 CALLS_FINISH = 20.0  # seconds that running calls have after SIGTERM; tunnels drain afterwards
 TUNNELS_DRAIN = 5.0
 
@@ -38,6 +41,22 @@ class _Server(uvicorn.Server):
         """Signals are ours."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, as uvicorn's own does, but a TLS handshake has no more time than a head: a minute is its default."""
+        loop = asyncio.get_running_loop()
+        config, made = self.config, cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        self.servers = [
+            await loop.create_server(
+                partial(made, config, self.server_state, {}, loop),
+                sock=listener,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=None if config.ssl is None else HEAD_TIME,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
+
 
 async def serve(config: RelayConfig, ready: Callable[[Relay, Listen], None]) -> None:
     """Run a relay until SIGTERM or SIGINT, or until cancelled. `ready` hears once where it listens.
@@ -46,21 +65,17 @@ async def serve(config: RelayConfig, ready: Callable[[Relay, Listen], None]) -> 
     """
     config.check()
     tls = _tls(config)
+    _take_descriptors()
     with _bind(config.listen) as listener:
         async with open_relay(config) as relay:
             server = _Server(
-                uvicorn.Config(
+                _config(
                     relay.app,
-                    http=partial(Door, gate=relay.gate),  # type: ignore[arg-type]  # uvicorn calls it, and asks no more
-                    ws="none",
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
+                    relay.gate,
+                    tls,
                     timeout_keep_alive=KEEP_ALIVE,
                     timeout_graceful_shutdown=int(CALLS_FINISH),
                     backlog=BACKLOG,
-                    ssl_context_factory=None if tls is None else lambda _config, _default: tls,
                 )
             )
             with signals(partial(_stop, server, relay)):
@@ -78,9 +93,32 @@ async def serve(config: RelayConfig, ready: Callable[[Relay, Listen], None]) -> 
 
 async def serve_health(app: Starlette, listen: Listen) -> None:
     """Serve the connector's own /healthz, /readyz and /metrics until cancelled. Raises Error `listen_failed`."""
+    gate = Gate.none(guard.Rules() if listen.is_loopback else guard.Rules(hosts=None))
     with _bind(listen) as listener:
-        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none", server_header=False)
-        await _Server(config).serve(sockets=[listener])
+        await _Server(_config(app, gate, None, timeout_keep_alive=5)).serve(sockets=[listener])
+
+
+def _config(app: Starlette, gate: Gate, tls: ssl.SSLContext | None, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=partial(Door, gate=gate),  # type: ignore[arg-type]  # uvicorn calls it, and asks no more
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
+        **more,
+    )
+
+
+def _take_descriptors() -> None:
+    """Let this process have as many open files as it may: each connection is one, and 1,024 are soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS allows less than it says; then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _tls(config: RelayConfig) -> ssl.SSLContext | None:
@@ -88,6 +126,7 @@ def _tls(config: RelayConfig) -> ssl.SSLContext | None:
         return None
     address.certificate(config.tls_cert)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         tls.load_cert_chain(config.tls_cert, config.tls_key, password="")  # without one OpenSSL would ask the terminal
     except OSError as error:  # ssl.SSLError is one

@@ -116,6 +116,15 @@ async def authenticate_anyone(
     return caller
 
 
+def connector_token(headers: Headers) -> str:
+    """The token that a connector shows as `Authorization: Bearer TOKEN`; empty if there is none, or something else.
+
+    Raises Error `header_ambiguous` for more than one credential.
+    """
+    name, value = _credential_header(headers)
+    return _after_bearer(value) if name == "authorization" else ""
+
+
 def refuse_credential_in_url(query: str) -> None:
     """Raise Error `credential_in_url` if the query string seems to hold one: URLs end up in logs and histories."""
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -148,6 +157,12 @@ def _stranger(credential: str | None, wrong: WrongCredentials, address: str) -> 
 
 def _credential(headers: Headers) -> str | None:
     """What the one credential header holds, None if there is none; empty, which is never right, for another scheme."""
+    name, value = _credential_header(headers)
+    return (value if name == "x-api-key" else _after_bearer(value)) if value else None
+
+
+def _credential_header(headers: Headers) -> tuple[str, str]:
+    """The one header that can hold a credential, with an empty value if there is none."""
     found = [(name, value) for name, value in headers if name in ("authorization", "x-api-key")]
     if len(found) > 1:
         raise Error(
@@ -155,13 +170,14 @@ def _credential(headers: Headers) -> str | None:
             "more than one credential was sent",
             hint="send one Authorization header, or one x-api-key header",
         )
-    if not found or not found[0][1]:
-        return None
-    name, value = found[0]
-    if name == "x-api-key":
-        return value
+    return found[0] if found else ("authorization", "")
+
+
+def _after_bearer(value: str) -> str:
     scheme, _, rest = value.partition(" ")
-    return rest.strip() if scheme.lower() == "bearer" else ""
+    return (
+        rest.strip(" ") if scheme.lower() == "bearer" else ""
+    )  # no more than blanks: NEL and NBSP are none (RFC 9110)
 
 
 def _network(address: str) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ import binascii
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 import httptools
 from uvicorn.config import Config
@@ -55,6 +55,15 @@ class Gate:
     mcp: Callable[[McpRequest], Coroutine[Any, Any, None]]
     admit: Callable[[Headers, str], Upgrade]
     rules: guard.Rules
+
+    @classmethod
+    def none(cls, rules: guard.Rules) -> Gate:
+        """For a listener that has an application behind it and nothing else."""
+
+        def nobody(*_: object) -> Never:
+            raise Error("not_found", "there is nothing at this path", hint="try /healthz, /readyz or /metrics")
+
+        return cls(nobody, nobody, nobody, rules)
 
 
 _Cycle = McpRequest | RequestResponseCycle
@@ -202,6 +211,8 @@ class Door(HttpToolsProtocol):
         if path.startswith(b"/mcp/"):
             self._begin_mcp(method.decode("ascii"), version)
         else:
+            if self._gate.rules.proxies:
+                self.scope["client"] = (self.address(self.headers), 0)
             super().on_headers_complete()
         self._current = self.cycle
 

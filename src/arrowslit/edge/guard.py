@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from arrowslit.errors import Error
@@ -22,10 +22,13 @@ _SINGLE = frozenset(
     }
 )  # fmt: skip
 _SINGLE_PREFIXES = (b"mcp-", b"arrowslit-")
-_HOST = re.compile(
-    rb"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)(?P<port>:[0-9]{1,5})?"
+_MEANINGFUL = frozenset({b"transfer-encoding", b"connection", b"expect", b"cookie", b"forwarded", b"x-forwarded-for"})
+_NO_PLAIN_NAME = re.compile(rb"[^a-z0-9 -]")  # in names, with blanks between them
+_LABEL = rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"  # with the underscore of container networks
+_HOST = re.compile(rb"(?P<name>\[[0-9A-Fa-f:.]+\]|%b(?:\.%b)*)(?P<port>:[0-9]{1,5})?" % (_LABEL, _LABEL))
+_BAD_PATH = re.compile(
+    rb"^//|%(?:2f|5c|[01][0-9a-f]|7f)|[\\#]|[\x00-\x20\x7f]|(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE
 )
-_BAD_PATH = re.compile(rb"^//|%00|%2f|%5c|[\\#]|[\x00-\x20\x7f]|(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _LOOPBACK = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 
@@ -53,37 +56,65 @@ def check(method: bytes, target: bytes, version: str, fields: Fields, rules: Rul
         raise Error(
             "bad_http", "the path holds what is not allowed here", hint="send the path plainly, without .. in it"
         )
+    names = [name for name, _ in fields]
+    there = set(names)
+    if len(there) < len(names):
+        _check_twice(names)
+    if _NO_PLAIN_NAME.search(b" ".join(names)):
+        _check_aliases(names)
+    if b"content-encoding" in there:
+        raise Error("encoding_not_supported", "compressed bodies are not accepted", hint="send the body as it is")
+    if b"transfer-encoding" in there and (version == "1.0" or _value(fields, b"transfer-encoding") != b"chunked"):
+        raise Error("bad_http", "a body is sent in chunks, or with its length", hint="see RFC 9112, 6.1")
+    if version == "1.1" and b"host" not in there:
+        raise Error("bad_http", "the Host header is missing", hint="send one Host header")
+    _check_place(fields, rules)
+
+
+def _check_twice(names: Sequence[bytes]) -> None:
     seen: set[bytes] = set()
-    for name, _ in fields:
-        if name in seen and (name in _SINGLE or name.startswith(_SINGLE_PREFIXES)):
+    for name in names:
+        if name in seen and _decides(name):
             raise Error("header_ambiguous", f"the header {name.decode('latin-1')} was sent twice", hint="send it once")
         seen.add(name)
-    if b"content-encoding" in seen:
-        raise Error("encoding_not_supported", "compressed bodies are not accepted", hint="send the body as it is")
-    if version == "1.1" and b"host" not in seen:
-        raise Error("bad_http", "the Host header is missing", hint="send one Host header")
-    _check_names(fields, rules)
 
 
-def _check_names(fields: Fields, rules: Rules) -> None:
-    host = field(fields, b"host")
-    if host is None:
-        return
-    if not _allowed(host, rules):
+def _check_aliases(names: Iterable[bytes]) -> None:
+    """A name that a server behind us may take for that of another header: CGI makes one of `-`, `_` and `.`."""
+    for name in names:
+        plain = _NO_PLAIN_NAME.sub(b"-", name)
+        if plain != name and (_decides(plain) or plain in _MEANINGFUL):
+            said = f"the header {name.decode('latin-1')} could be taken for {plain.decode()}"
+            raise Error("header_ambiguous", said, hint="write the names of headers with dashes")
+
+
+def _decides(name: bytes) -> bool:
+    """Whether something is decided from this header, so that there may be only one."""
+    return name in _SINGLE or name.startswith(_SINGLE_PREFIXES)
+
+
+def _check_place(fields: Fields, rules: Rules) -> None:
+    host = _value(fields, b"host")
+    if host is not None and not _allowed(host, rules):
         raise Error(
             "host_not_allowed", "this listener does not answer to that Host", hint="use the address it listens on"
         )
-    origin = field(fields, b"origin")
-    if origin is not None and origin.lower().partition(b"://")[2] != host.lower():
+    origin = _value(fields, b"origin")
+    if origin is not None and origin.partition(b"://")[2] != host:
         raise Error("origin_not_allowed", "a page of another origin may not call this", hint="send no Origin header")
 
 
 def _allowed(host: bytes, rules: Rules) -> bool:
     match = _HOST.fullmatch(host)
-    if match is None or int((match["port"] or b":0")[1:]) > 65535:
+    if match is None or len(host) > 262 or int((match["port"] or b":0")[1:]) > 65535:
         return False
-    name = match["name"].lower()
+    name = match["name"]
     return rules.hosts is None or name in rules.hosts or name.endswith(rules.suffixes)
+
+
+def _value(fields: Fields, name: bytes) -> bytes | None:
+    value = field(fields, name)
+    return None if value is None else value.lower()
 
 
 def field(fields: Fields, name: bytes) -> bytes | None:

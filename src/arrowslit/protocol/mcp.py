@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Never
 
 import msgspec
@@ -59,7 +60,8 @@ _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _DEADLINE_KEY, _DEADLINE_HEADER = "dev.arrowslit/deadline-ms", "arrowslit-deadline-ms"
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}  # what the header Mcp-Name repeats
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MILLISECONDS = re.compile(r"[1-9][0-9]{0,6}")
 _BASE64 = re.compile(r"=\?base64\?(.*)\?=")
 
@@ -79,6 +81,16 @@ def routing_headers(headers: Headers, ident: Id | None = None) -> dict[str, str]
                 raise Refused("header_ambiguous", f"the header {name} stands twice", ident)
             found[name] = value
     return found
+
+
+def check_version(routing: Mapping[str, str], ident: Id | None = None) -> None:
+    """Raises Refused `unsupported_protocol_version` for a header that can name none.
+
+    Whether it serves a version is the server's to say: it names those that it does.
+    """
+    version = routing.get(_VERSION)
+    if version is not None and not _may_be_version(version):
+        raise Refused("unsupported_protocol_version", f"the header {_VERSION} names no version of MCP", ident)
 
 
 def peek(message: Message, headers: Headers) -> Asked:
@@ -101,6 +113,7 @@ def peek(message: Message, headers: Headers) -> Asked:
         raise Refused("id_required", "a request needs an id")
     meta = message.meta or {}
     _check_mirrors(message, meta, routing)
+    check_version(routing, message.id)
     resources, prompt = _NAMING[method](message) if method in _NAMING else ((), None)
     return Asked(
         message,
@@ -233,6 +246,28 @@ def returnable(headers: Headers) -> list[tuple[str, str]]:
     return [
         pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(("arrowslit-", "access-control-"))
     ]
+
+
+@lru_cache(maxsize=64)
+def acceptable(accept: str) -> bool:
+    """Whether the value of an Accept header leaves room for JSON or for events, the two forms of an answer.
+
+    RFC 9110, 12.5.1; which of the two a server wants to see is its own affair.
+    """
+    for part in accept.lower().split(","):
+        kind, *parameters = (each.strip() for each in part.split(";"))
+        if kind in _FORMS and not any(_NO_WEIGHT.fullmatch(each) for each in parameters):
+            return True
+    return False
+
+
+_FORMS = frozenset({"application/json", "text/event-stream", "application/*", "text/*", "*/*"})
+_NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
+
+
+def _may_be_version(version: str) -> bool:
+    """A date since there is MCP, or the name of a draft."""
+    return _TOKEN.fullmatch(version) is not None and not (version < "2024-11-05" and _DATE.fullmatch(version))
 
 
 def _is_modern(version: str) -> bool:

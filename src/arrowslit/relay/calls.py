@@ -173,8 +173,10 @@ class Calls:
         verdict = decide(caller.grant, caller.tunnel, caller.principal.tenant, None)
         if isinstance(verdict, Deny):
             raise Error(verdict.code, verdict.message, hint=verdict.hint)
+        if exchange.method == "GET":
+            _check_accept(exchange)
         try:
-            mcp.routing_headers(exchange.headers)
+            mcp.check_version(mcp.routing_headers(exchange.headers))
         except jsonrpc.Refused as refused:
             raise Error(refused.code, refused.message) from refused
         session = self._session(caller, exchange, None)
@@ -268,6 +270,7 @@ def _peek(exchange: Exchange) -> mcp.Asked:
         raise Error(
             "media_type_unsupported", "a message is application/json", hint="send content-type: application/json"
         )
+    _check_accept(exchange)
     try:
         return mcp.peek(jsonrpc.read(exchange.body), exchange.headers)
     except jsonrpc.Refused as refused:
@@ -277,6 +280,13 @@ def _peek(exchange: Exchange) -> mcp.Asked:
 def _shows(grant: Grant, kind: str, name: str, _: object) -> bool:
     """What the agent may see of a list."""
     return may_see(grant, kind, name)
+
+
+def _check_accept(exchange: Exchange) -> None:
+    accept = _header(exchange, "accept")
+    if accept is not None and not mcp.acceptable(accept):
+        hint = "send accept: application/json, text/event-stream"
+        raise Error("not_acceptable", "an answer is JSON or server-sent events", hint=hint)
 
 
 def _forwarded(exchange: Exchange, session: Session | None) -> list[tuple[str, str]]:

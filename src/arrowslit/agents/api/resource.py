@@ -148,7 +148,9 @@ class Resource:
         """
         keeper = self._keeper
         every = frozenset[Scope | CredentialKind]().union(*(each.open_to for each in self.methods.values()))
-        headers = [(name.decode("latin-1"), value.decode("latin-1").strip()) for name, value in request.headers.raw]
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1").strip(" \t")) for name, value in request.headers.raw
+        ]
         who = await authenticate_anyone(
             headers,
             keeper.credentials,

@@ -26,7 +26,7 @@ from arrowslit.app.config import RelayConfig
 from arrowslit.clock import Clock, SystemClock
 from arrowslit.credential import RootKey
 from arrowslit.edge import guard
-from arrowslit.edge.auth import Identities, WrongCredentials, authenticate
+from arrowslit.edge.auth import Identities, WrongCredentials, authenticate, connector_token
 from arrowslit.edge.door import Gate, Upgrade
 from arrowslit.edge.problem import v1_problem
 from arrowslit.errors import Error
@@ -193,8 +193,7 @@ def _admission(accept: Accept, wrong: WrongCredentials, tasks: asyncio.TaskGroup
     """What the door asks when a connector dials in."""
 
     def admit(headers: Headers, address: str) -> Upgrade:
-        token = next((value for name, value in headers if name == "authorization"), "")
-        token = token.removeprefix("Bearer ").strip()
+        token = connector_token(headers)
         try:
             accept.authenticate(token)
         except Error:
