@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS =
 BIN = .venv/bin
 
-.PHONY: help demo test bench bench-quick bench-sandbox fuzz lint fmt lock clean python venv programs rivals clients
+.PHONY: help demo test conformance bench bench-quick bench-sandbox fuzz lint fmt lock clean python venv programs rivals suite clients
 .NOTPARALLEL:
 
 help:  ## list the targets
@@ -18,6 +18,9 @@ demo: python  ## the whole loop on this machine, told in the terminal
 
 test: venv clients programs  ## every test; ARGS="tests/relay -k tenant" for some
 	@$(BIN)/python -m pytest $(ARGS)
+
+conformance: venv suite  ## the official MCP conformance suite, directly and through the tunnel, check by check
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 bench: venv rivals  ## what arrowslit costs beside ssh -R, nginx and others; 15 minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -61,6 +64,9 @@ programs: python
 rivals: python
 	@"$(PYTHON)" requirements/system.py wrk nginx sshd ssh
 	@"$(PYTHON)" -m benchmarks.environments
+
+suite: python
+	@"$(PYTHON)" -m requirements.node tests/conformance/npm
 
 clients: python
 	@"$(PYTHON)" tests/clients/environments.py

@@ -270,6 +270,14 @@ class Relay(Program):
         with self.client() as client:
             return str(client.post("agents", body={"name": name, "model": "none", "mcp_servers": [server]})["id"])
 
+    def whole(self, name: str, tunnel: Tunnel) -> str:
+        """Make an agent that may use everything of the server behind the tunnel; returns its id."""
+        servers = [{"type": "tunnel", "tunnel_id": tunnel.id}]
+        tools = [{"type": "mcp_toolset", "mcp_server_name": tunnel.name, "allow_everything": True}]
+        body = {"name": name, "model": "none", "mcp_servers": servers, "tools": tools}
+        with self.client() as client:
+            return str(client.post("agents", body=body)["id"])
+
     def key(self, agent: str, tenant: str | None) -> str:
         """Make a key for an agent and a tenant; returns its text."""
         body = {"agents": [agent], **({} if tenant is None else {"tenant": tenant})}

@@ -1,0 +1,33 @@
+"""The official MCP conformance suite, run with Node as its users run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from requirements import node
+from tests.conformance.checks import Found, read_results
+
+HERE = Path(__file__).resolve().parent
+NPM = HERE / "npm"
+LEGACY, MODERN = "2025-11-25", "2026-07-28"
+PATIENCE = 180  # seconds for all scenarios of one leg, which take six where nothing else runs
+
+
+def run_server(url: str, version: str, folder: Path, *, bearer: str | None = None) -> Found:
+    """Every scenario for servers of this version against the server at `url`; each request carries `bearer`."""
+    words = ["server", "--url", url, "--suite", "all", "--spec-version", version]
+    return _run(words, folder, {} if bearer is None else {"CONFORMANCE_BEARER": bearer})
+
+
+def _run(words: Sequence[str], folder: Path, more: dict[str, str]) -> Found:
+    """Run the suite's command line to its end. Its exit status says whether all passed, as the files do."""
+    script = node.packages(NPM) / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    command = [str(node.node()), "--import", str(HERE / "bearer.mjs"), str(script), *words, "--output-dir", str(folder)]
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | more
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    found = read_results(folder)
+    assert found, f"the suite found nothing, and said:\n{(done.stdout + done.stderr)[-2000:]}"
+    return found
