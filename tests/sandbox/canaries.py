@@ -24,6 +24,7 @@ class Canaries:
     environment: Mapping[str, str]
     file: str
     abstract: str
+    local: str
     port: int
     process: subprocess.Popen[bytes]
 
@@ -41,15 +42,18 @@ def planted() -> Iterator[Canaries]:
         (folder / "secret").write_text(SECRET)
         (folder / "secret").chmod(0o644)
         abstract = f"sbxcanary-{os.getpid()}"
-        local = stack.enter_context(socket.socket(socket.AF_UNIX))
-        local.bind("\0" + abstract)
-        local.listen()
+        for name in ("\0" + abstract, f"{folder}/socket"):
+            local = stack.enter_context(socket.socket(socket.AF_UNIX))
+            local.bind(name)
+            local.listen()
+        (folder / "socket").chmod(0o666)
         public = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         process = stack.enter_context(subprocess.Popen(["sleep", "600"]))
         stack.callback(process.kill)
         stack.enter_context(_segment())
         environment = {"CANARY": SECRET, "ANTHROPIC_API_KEY": SECRET}
-        yield Canaries(environment, str(folder / "secret"), abstract, public.getsockname()[1], process)
+        at = public.getsockname()[1]
+        yield Canaries(environment, str(folder / "secret"), abstract, str(folder / "socket"), at, process)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ runs on the system's Python and a copy of our sources, because ours may lie in a
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import socket
 import sys
 from typing import Any
 
@@ -18,23 +20,33 @@ from arrowslit.sandbox.isolation.bubblewrap import Bubblewrap
 from arrowslit.sandbox.isolation.isolation import Command, Ended, Limits, Sandbox
 
 sandboxes: dict[str, Sandbox] = {}
+hand = socket.socket(fileno=int(sys.argv[3]))  # over which listeners are handed out
 
 
 async def answer(isolation: Bubblewrap, question: dict[str, Any]) -> dict[str, Any]:
     """Do what one line says."""
     match question:
-        case {"open": name}:
-            sandboxes[name] = await isolation.open(name)
+        case {"open": name, **more}:
+            sandboxes[name] = opened = await isolation.open(name, listen=more.get("listen"))
+            if opened.listener is not None:
+                socket.send_fds(hand, [name.encode()], [opened.listener.fileno()])
+                opened.listener.close()
             return {}
         case {"close": name}:
             await sandboxes.pop(name).close()
             return {}
         case {"run": name, "command": command}:
-            return await run(sandboxes[name], Command(**{**command, "argv": tuple(command["argv"])}))
+            return await run(sandboxes[name], read(command))
         case {"start": name, "command": command}:
-            await sandboxes[name].start(Command(**{**command, "argv": tuple(command["argv"])}))
+            await sandboxes[name].start(read(command))
             return {}
     return {"report": isolation.report.record()}
+
+
+def read(command: dict[str, Any]) -> Command:
+    """A command; its input comes as base64."""
+    given = command | {"argv": tuple(command["argv"])}
+    return Command(**given | {"stdin": base64.b64decode(command["stdin"])} if "stdin" in command else given)
 
 
 async def run(sandbox: Sandbox, command: Command) -> dict[str, Any]:

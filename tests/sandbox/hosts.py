@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,9 +82,10 @@ class Answer:
 class Host:
     """A running host.py."""
 
-    def __init__(self, process: subprocess.Popen[str], half: Half) -> None:
+    def __init__(self, process: subprocess.Popen[str], half: Half, hand: socket.socket) -> None:
         self.process = process
         self.half = half
+        self._hand = hand
         self._numbers = itertools.count(1)
         self._answers: dict[int, dict[str, Any]] = {}
         self._prelude = PRELUDE % numbers()
@@ -94,6 +97,12 @@ class Host:
         """A new sandbox of that name."""
         self._ask({"open": name})
 
+    def open_with_egress(self, name: str, port: int) -> socket.socket:
+        """A new sandbox of that name, and a copy of its listener at that port inside."""
+        self._ask({"open": name, "listen": port})
+        _, (fd,), _, _ = socket.recv_fds(self._hand, 64, 1)
+        return socket.socket(fileno=fd)
+
     def close(self, name: str = "one") -> None:
         """End it."""
         self._ask({"close": name})
@@ -103,7 +112,9 @@ class Host:
         return self.answer(self.begin(*argv, name=name, **command))
 
     def begin(self, *argv: str, name: str = "one", **command: Any) -> int:
-        """Run a command; `answer` waits for it."""
+        """Run a command; `answer` waits for it. Its input may be bytes."""
+        if "stdin" in command:
+            command["stdin"] = base64.b64encode(command["stdin"]).decode()
         return self._send({"run": name, "command": {"argv": argv, "timeout": 20, **command}})
 
     def answer(self, number: int) -> Answer:
@@ -165,7 +176,8 @@ def host(
         "allow_degraded": [] if half == "root" else ["memory", "cpu", "pids"],
         **settings,
     }
-    with sources() as folder:
+    ours, theirs = socket.socketpair()
+    with sources() as folder, ours, theirs:
         process = subprocess.Popen(
             [
                 *through,
@@ -174,7 +186,9 @@ def host(
                 f"{folder}/host.py",
                 str(folder),
                 json.dumps(given),
+                str(theirs.fileno()),
             ],
+            pass_fds=[theirs.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -188,7 +202,7 @@ def host(
         assert process.stdout is not None
         with process.stdout:
             try:
-                yield Host(process, half)
+                yield Host(process, half, ours)
             finally:
                 with process.stdin:
                     pass

@@ -140,6 +140,60 @@ print("ESCAPED")
     worker.shell("ipcrm --all=shm")
 
 
+@pytest.mark.parametrize(
+    "fill",
+    [
+        "far = near(); s = listener.accept()[0]; give(s); give(far); keep += [s, far]",
+        "s = socket.socket(2, 2); s.bind(('127.0.0.1', 0)); s.connect(s.getsockname()); give(s); keep.append(s)",
+    ],
+    ids=["TCP", "UDP"],
+)
+def test_115_what_waits_in_sockets_is_bounded(fill: str, worker: Host) -> None:
+    """The machine has one budget for all (net.ipv4.tcp_mem): a session that took it would cut everybody off."""
+    script = f"""
+import time
+listener, keep = socket.create_server(("127.0.0.1", 0)), []
+def near():
+    s = socket.socket(); s.setsockopt(1, 7, 8 << 20); s.setsockopt(1, 8, 8 << 20)
+    s.connect(listener.getsockname()); return s
+def give(s):
+    s.setblocking(False)
+    try:
+        for _ in range(20): s.send(b"x" * 60_000)
+    except OSError: pass
+for n in range(400):
+    {fill}
+pages = [int(row.split()[row.split().index("mem") + 1]) for row in open("/proc/net/sockstat") if " mem " in row]
+print(sum(pages) * 4096, flush=True)
+time.sleep(0.5)
+"""
+    answer = worker.python(script)
+
+    if worker.half == "root":
+        assert int(answer.stdout) < 200 * MIB, answer  # others of this machine are counted too
+    else:
+        assert answer.limits == ("memory",), answer
+
+
+def test_115_messages_are_bounded(worker: Host) -> None:
+    """System V messages belong to no process. A cgroup counts them; the kernel's own limit is 512 MB."""
+    script = """
+import time
+n = 0
+while n < 16_000:
+    i, _ = sc("msgget", 0, 0o1600)
+    if i < 0: break
+    for _ in range(2): sc("msgsnd", i, struct.pack("q", 1) + b"x" * 8000, 8000, 0o4000)
+    n += 1
+time.sleep(0.5)
+print(n)
+"""
+    answer = worker.python(script)
+    worker.shell("ipcrm --all=msg")
+
+    assert answer.stdout == "16000\n" if worker.half == "root" else answer.limits == ("memory",), answer
+
+
 def test_117_shared_memory_is_of_a_fixed_size(worker: Host) -> None:
     answer = worker.shell("dd if=/dev/zero of=/dev/shm/f bs=1M count=200; stat -c %s /dev/shm/f")
 

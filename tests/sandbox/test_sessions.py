@@ -97,6 +97,31 @@ ls /proc | grep -cE '^[0-9]+$'"""
     worker.shell("sleep 9", timeout=0.05)
 
 
+def test_files_on_their_way_in_one_session_stop_no_command_of_another(half: Half) -> None:
+    """The kernel counts them by user, and for an ordinary worker that is its own: it must be left some."""
+    send = """
+import array, time
+held = []
+try:
+    while len(held) < 64:
+        near, far = socket.socketpair()
+        near.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 250).tobytes())])
+        held.append((near, far))
+except OSError as error:
+    open("/tmp/full", "w").write(errno.errorcode[error.errno])
+while not os.path.exists("/tmp/over"): time.sleep(0.01)"""
+    few = ("prlimit", "--nofile=1024:4096") if half == "root" else ("prlimit", "--nofile=1024:1024")
+    with host(half, through=few) as worker:
+        assert worker.error is None, worker.error
+        worker.open()
+        worker.begin("python3", "-I", "-S", "-c", worker._prelude + send)
+        assert worker.shell("until [ -s /tmp/full ]; do :; done; cat /tmp/full").stdout == "ETOOMANYREFS"
+
+        worker.open("two")
+        assert worker.shell("echo on", name="two").stdout == "on\n"
+        worker.shell("touch /tmp/over")
+
+
 def test_as_root_each_session_is_another_user(worker: Host) -> None:
     worker.open("two")
     worker.start("sleep 601")

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,12 +47,13 @@ LOOPBACK = {HOST: [["127.0.0.1"]], "evil.test": [["127.0.0.1"]], "a.below.test":
 
 @dataclass
 class Gate:
-    """A proxy that runs, where it listens, and what it recorded."""
+    """A proxy that runs, where it listens, and what it recorded. `close` ends it before its time."""
 
     port: int
     rules: Sequence[Rule]
     names: Names
     attempts: asyncio.Queue[Attempt] = field(default_factory=asyncio.Queue)
+    close: Callable[[], Awaitable[None]] | None = None
 
     async def attempt(self) -> Attempt:
         """The next attempt that it records."""
@@ -85,21 +86,31 @@ class Gate:
 
 @asynccontextmanager
 async def gate(
-    rules: object, *, names: Names | None = None, resolve: Resolve | None = None, caps: Caps | None = None
+    rules: object,
+    *,
+    names: Names | None = None,
+    resolve: Resolve | None = None,
+    caps: Caps | None = None,
+    at: socket.socket | None = None,
 ) -> AsyncIterator[Gate]:
-    """A proxy on a TCP listener of its own."""
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+    """A proxy on a TCP listener of its own, or on the one that is handed over."""
+    with at or socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         read = read_rules(rules)
         names = names or Names(LOOPBACK)
-        found = Gate(listener.getsockname()[1], read, names)
+
+        async def close() -> None:
+            serving.cancel()
+            await asyncio.wait({serving})
+            listener.close()
+            assert serving.cancelled(), serving.exception()
+
+        found = Gate(listener.getsockname()[1], read, names, close=close)
         proxy = Proxy(read, resolve=resolve or names, record=found.attempts.put, clock=SystemClock(), caps=caps)
         serving = asyncio.create_task(proxy.serve(listener))
         try:
             yield found
         finally:
-            serving.cancel()
-            await asyncio.wait({serving})
-            assert serving.cancelled(), serving.exception()
+            await close()
 
 
 def private(port: int, *hosts: str) -> list[object]:

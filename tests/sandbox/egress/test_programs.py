@@ -5,18 +5,10 @@ They are the machine's own; pip is the one that Python brings.
 
 from __future__ import annotations
 
-import base64
-import ensurepip
 import hashlib
-import ssl
-import subprocess
 import sys
-import sysconfig
-import threading
 import zipfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,68 +16,9 @@ import pytest
 from arrowslit.policy.egress import Refusal
 from arrowslit.sandbox.egress.attempt import Verdict
 from tests.sandbox.egress.kit import HOST, Authority, Done, Gate, Names, authority, gate, private, run
+from tests.sandbox.egress.site import Site, pip_wheel, repository, site, trusting, wheel
 
 pytestmark = pytest.mark.promise("P13")
-
-
-class Site(BaseHTTPRequestHandler):
-    """An index for pip with one wheel, a repository for git, a page, and a place to post to."""
-
-    protocol_version = "HTTP/1.1"
-    wheel = b""
-    repository = Path()
-
-    def do_GET(self) -> None:
-        if self.path == "/page":
-            self._answer(b"a page\n", "text/plain")
-        elif self.path == "/simple/tiny/":
-            self._answer(b'<a href="/tiny-1.0-py3-none-any.whl">tiny-1.0-py3-none-any.whl</a>', "text/html")
-        elif self.path.endswith(".whl"):
-            self._answer(self.wheel, "application/octet-stream")
-        elif self.path == "/repository/info/refs?service=git-upload-pack":
-            refs = self._upload_pack("--stateless-rpc", "--advertise-refs")
-            kind = "application/x-git-upload-pack-advertisement"
-            self._answer(b"001e# service=git-upload-pack\n0000" + refs, kind)
-        else:
-            self.send_error(404)
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.path == "/repository/git-upload-pack":
-            self._answer(self._upload_pack("--stateless-rpc", body=body), "application/x-git-upload-pack-result")
-        else:
-            self._answer(hashlib.sha256(body).hexdigest().encode(), "text/plain")
-
-    def _upload_pack(self, *how: str, body: bytes = b"") -> bytes:
-        command = ["git", "upload-pack", *how, str(self.repository)]
-        return subprocess.run(command, input=body, stdout=subprocess.PIPE, check=True).stdout
-
-    def _answer(self, body: bytes, kind: str) -> None:
-        self.send_response(200)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def site(tls: ssl.SSLContext | None) -> Iterator[int]:
-    """The port of a Site that listens."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    server.daemon_threads = True
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -103,20 +36,11 @@ async def web(request: pytest.FixtureRequest, ca: Authority) -> AsyncIterator[tu
 
 @pytest.fixture(scope="module")
 def pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pip that comes with this Python, or with its distribution, as a folder to run."""
-    folders = [Path(ensurepip.__file__).parent / "_bundled", Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or "/none")]
-    wheels = [found for folder in folders for found in sorted(folder.glob("pip-*.whl"))]
-    assert wheels, "this test needs the pip of Python's ensurepip (on Debian and Ubuntu: apt-get install python3-venv)"
+    """The pip of this Python as a folder to run."""
     unpacked = tmp_path_factory.mktemp("pip")
-    with zipfile.ZipFile(wheels[-1]) as archive:
+    with zipfile.ZipFile(pip_wheel()) as archive:
         archive.extractall(unpacked)
     return unpacked / "pip"
-
-
-def trusting(ca: Authority) -> dict[str, str]:
-    """The variables by which programs are told of another CA."""
-    path = str(ca.path)
-    return {"CURL_CA_BUNDLE": path, "SSL_CERT_FILE": path, "GIT_SSL_CAINFO": path, "PIP_CERT": path}
 
 
 async def went_through(at: Gate, done: Done) -> None:
@@ -132,7 +56,7 @@ async def went_through(at: Gate, done: Done) -> None:
 
 async def test_curl_gets_a_page(web: tuple[str, Gate], ca: Authority, tmp_path: Path) -> None:
     url, at = web
-    done = await run("curl", "-sS", f"{url}/page", at=at, home=tmp_path, **trusting(ca))
+    done = await run("curl", "-sS", f"{url}/page", at=at, home=tmp_path, **trusting(ca.path))
 
     assert done.out == "a page\n"
     await went_through(at, done)
@@ -142,7 +66,7 @@ async def test_curl_posts_two_megabytes(web: tuple[str, Gate], ca: Authority, tm
     url, at = web
     body = bytes(range(256)) * 8192
     (tmp_path / "body").write_bytes(body)
-    done = await run("curl", "-sS", "--data-binary", "@body", f"{url}/post", at=at, home=tmp_path, **trusting(ca))
+    done = await run("curl", "-sS", "--data-binary", "@body", f"{url}/post", at=at, home=tmp_path, **trusting(ca.path))
 
     assert done.out == hashlib.sha256(body).hexdigest()
     await went_through(at, done)
@@ -151,7 +75,7 @@ async def test_curl_posts_two_megabytes(web: tuple[str, Gate], ca: Authority, tm
 async def test_python_gets_a_page(web: tuple[str, Gate], ca: Authority, tmp_path: Path) -> None:
     url, at = web
     code = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).read().decode(), end='')"
-    done = await run(sys.executable, "-S", "-c", code, f"{url}/page", at=at, home=tmp_path, **trusting(ca))
+    done = await run(sys.executable, "-S", "-c", code, f"{url}/page", at=at, home=tmp_path, **trusting(ca.path))
 
     assert done.out == "a page\n"
     await went_through(at, done)
@@ -166,7 +90,7 @@ import ssl, sys, httpx2
 with httpx2.Client(verify=ssl.create_default_context()) as client:
     print(*[client.get(sys.argv[1]).text for _ in range(3)], sep="", end="")
 """
-    done = await run(sys.executable, "-c", code, f"{url}/page", at=at, home=tmp_path, **trusting(ca))
+    done = await run(sys.executable, "-c", code, f"{url}/page", at=at, home=tmp_path, **trusting(ca.path))
 
     assert done.out == "a page\n" * 3, done
     await went_through(at, done)
@@ -179,7 +103,7 @@ async def test_pip_downloads_a_wheel(
     monkeypatch.setattr(Site, "wheel", wheel(tmp_path / "tiny-1.0-py3-none-any.whl").read_bytes())
     options = ["--no-deps", "--no-cache-dir", "--index-url", f"{url}/simple", "--trusted-host", HOST]
     download = [str(pip), "download", *(options if url.startswith("http:") else options[:-2]), "-d", "got", "tiny"]
-    done = await run(sys.executable, "-I", *download, at=at, home=tmp_path, **trusting(ca))
+    done = await run(sys.executable, "-I", *download, at=at, home=tmp_path, **trusting(ca.path))
 
     assert (tmp_path / "got" / "tiny-1.0-py3-none-any.whl").exists(), done
     await went_through(at, done)
@@ -189,39 +113,11 @@ async def test_git_clones_a_repository(
     web: tuple[str, Gate], ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, at = web
-    monkeypatch.setattr(Site, "repository", await repository(tmp_path / "origin", at))
-    done = await run("git", "clone", "-q", f"{url}/repository", "clone", at=at, home=tmp_path, **trusting(ca))
+    monkeypatch.setattr(Site, "repository", repository(tmp_path / "origin"))
+    done = await run("git", "clone", "-q", f"{url}/repository", "clone", at=at, home=tmp_path, **trusting(ca.path))
 
     assert (tmp_path / "clone" / "file").read_text() == "content\n", done
     await went_through(at, done)
-
-
-def wheel(path: Path) -> Path:
-    """The smallest wheel that pip takes, at `path`."""
-    files = {
-        "tiny.py": b"",
-        "tiny-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
-        "tiny-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    digests = {
-        name: base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=") for name, data in files.items()
-    }
-    listed = "".join(f"{name},sha256={digests[name].decode()},{len(data)}\n" for name, data in files.items())
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in {**files, "tiny-1.0.dist-info/RECORD": listed.encode()}.items():
-            archive.writestr(name, data)
-    return path
-
-
-async def repository(path: Path, at: Gate) -> Path:
-    """A repository with one commit, at `path`."""
-    path.mkdir()
-    (path / "file").write_text("content\n")
-    who = ("-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false")
-    for command in (("init", "-q"), ("add", "file"), (*who, "commit", "-q", "-m", "first")):
-        done = await run("git", "-C", str(path), *command, at=at, home=path.parent)
-        assert done.status == 0, done
-    return path
 
 
 # ---------------------------------------------------------------- what a refusal looks like

@@ -98,6 +98,7 @@ def test_what_a_session_is_set_to() -> None:
             (
                 ("memory.limit_in_bytes", "1234"),
                 ("memory.swappiness", "0"),
+                ("memory.kmem.tcp.limit_in_bytes", "67108864"),
                 ("cpu.cfs_period_us", "100000"),
                 ("cpu.cfs_quota_us", "50000"),
                 ("pids.max", "21"),

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import pwd
+import resource
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -76,6 +77,7 @@ class Bubblewrap:
 
     async def __aenter__(self) -> Self:
         self._system, self._cgroups = self._find()
+        self._open_files = _share_of_files(self._limits.open_files)
         self._filter = program(self._system.machine, tuple(self._also_refused()))
         orphans.sweep()
         self._cgroups.sweep()
@@ -203,7 +205,7 @@ class Bubblewrap:
         """The runner's arguments."""
         limits = self._limits
         yield from (f"pids={limits.pids + RUNNERS_OWN}", f"file={limits.file}")
-        yield from (f"open_files={limits.open_files}", f"files={limits.files}")
+        yield from (f"open_files={self._open_files}", f"files={limits.files}")
         if listen is not None:
             yield f"listen={listen}"
         if "memory" not in self._cgroups.controllers:
@@ -250,6 +252,17 @@ def _refused_uids(uids: range | None) -> Missing | None:
     if taken is not None:
         return Missing("uid", f"refusing: uid {taken.pw_uid} of the range is the user {taken.pw_name}")
     return None
+
+
+def _share_of_files(wanted: int) -> int:
+    """How many files a sandboxed process may have open: fewer than we may, and we take all that we can get.
+
+    The kernel counts files that are on their way in messages by user. If we are not root our sandboxes are the same
+    user, and a session that sends more than we may have open would keep us from handing commands to all others.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return min(wanted, most // 2)
 
 
 def _sysctls() -> dict[str, str]:

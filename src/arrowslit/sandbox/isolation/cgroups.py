@@ -17,7 +17,8 @@ PREFIX = "arrowslit-"
 PERIOD = 100_000  # microseconds, the kernel's own default
 BUBBLEWRAP = 1  # processes of ours beside process 1 that are counted in a session's group
 TRIES = 200  # times 5 ms: how long what an earlier life left may take to die
-OPTIONAL = {"memory.swappiness", "memory.swap.max"}  # a kernel without swap has neither
+OPTIONAL = {"memory.swappiness", "memory.swap.max", "memory.kmem.tcp.limit_in_bytes"}  # not every kernel has them
+SOCKETS = 64 << 20  # bytes that may wait in sockets: the whole machine shares what there is for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def _v1(controller: str, limits: Limits) -> Iterator[tuple[str, str]]:
         case "memory":
             yield "memory.limit_in_bytes", str(_memory(limits))
             yield "memory.swappiness", "0"
+            yield "memory.kmem.tcp.limit_in_bytes", str(SOCKETS)  # version 2 counts them as memory
         case "cpu":
             yield "cpu.cfs_period_us", str(PERIOD)
             yield "cpu.cfs_quota_us", str(int(limits.cpus * PERIOD))

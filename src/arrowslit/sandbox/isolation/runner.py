@@ -32,6 +32,7 @@ FILES_PER_COMMAND = 3
 WATCH_EVERY = 0.2  # seconds
 ROOM = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108 the sandbox's own
 PR_SET_DUMPABLE = 4
+SOCKETS = 64 << 20  # bytes that may wait in sockets: the whole machine shares what there is for them
 EXPENDABLE = 500  # how much rather than the runner the kernel should kill a command when memory runs out
 DEATH = 1000  # times 1 ms at most, for processes that were killed to be gone
 NO_PROCESS_LEFT = 50  # times 10 ms: how long a new command waits for what a fork bomb left to die
@@ -215,8 +216,11 @@ class Runner:
             kill(-1)
         self._files = files
         if self._settings.memory:
+            if waiting_in_sockets() > SOCKETS:
+                self._note("memory")
+                kill(-1)
             sizes = {pid: memory_of(pid) for pid in processes()}
-            if sizes and sum(sizes.values()) + shared_segments() > self._settings.memory:
+            if sizes and sum(sizes.values()) + shared() > self._settings.memory:
                 self._note("memory")
                 kill(max(sizes, key=lambda pid: sizes[pid]))
 
@@ -298,13 +302,25 @@ def memory_of(pid: int) -> int:
     return int(resident[1]) * PAGE if resident else 0
 
 
-def shared_segments() -> int:
-    """Bytes of System V shared memory that are in use."""
-    head, *rows = read("/proc/sysvipc/shm").splitlines() or [""]
-    if "rss" not in head.split():
+def shared() -> int:
+    """Bytes of System V shared memory and messages."""
+    return column("/proc/sysvipc/shm", "rss") + column("/proc/sysvipc/msg", "cbytes")
+
+
+def column(path: str, name: str) -> int:
+    """The sum of a column of a table of numbers, 0 if there is none by that name."""
+    head, *rows = read(path).splitlines() or [""]
+    if name not in head.split():
         return 0
-    column = head.split().index("rss")
-    return sum(int(row.split()[column]) for row in rows)
+    at = head.split().index(name)
+    return sum(int(row.split()[at]) for row in rows)
+
+
+def waiting_in_sockets() -> int:
+    """Bytes that were sent over TCP and UDP in here and not yet received."""
+    rows = [row for name in ("tcp", "tcp6", "udp", "udp6") for row in read(f"/proc/net/{name}").splitlines()[1:]]
+    queues = [row.split()[4].split(":") for row in rows]
+    return sum(int(sent, 16) + int(received, 16) for sent, received in queues)
 
 
 def used_files(path: str) -> int:

@@ -69,6 +69,7 @@ REFUSED: Mapping[str, Numbers] = MappingProxyType(
         "migrate_pages": Numbers(256, 238),
         "move_pages": Numbers(279, 239),
         "lsm_set_self_attr": _both(460),
+        "io_setup": Numbers(206, 0),  # all the machine's users share fs.aio-max-nr
         # the machine itself
         "init_module": Numbers(175, 105),
         "finit_module": Numbers(313, 273),
@@ -97,6 +98,7 @@ REFUSED: Mapping[str, Numbers] = MappingProxyType(
         "ustat": Numbers(136, None),
         "sysfs": Numbers(139, None),
         "_sysctl": Numbers(156, None),
+        "ioprio_set": Numbers(251, 30),  # of process 1, too; nobody needs it in memory
     }
 )
 """Answered with EPERM."""
@@ -129,6 +131,7 @@ ON_A_PROCESS: Mapping[str, Numbers] = MappingProxyType(
         "sched_setparam": Numbers(142, 118),
         "sched_setscheduler": Numbers(144, 119),
         "sched_setattr": Numbers(314, 274),
+        "sched_setaffinity": Numbers(203, 122),
     }
 )
 """Refused on process 1, the runner: a command that starves it would outlive its own deadline."""
