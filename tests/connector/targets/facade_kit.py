@@ -21,6 +21,7 @@ from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.processes import process
 from arrowslit.connector.targets.stdio import Command, Stdio
 from arrowslit.connector.targets.target import Cancel, Request
+from arrowslit.protocol import sse
 from arrowslit.tunnel import Headers
 
 
@@ -127,8 +128,12 @@ class Answer:
     def events(self) -> list[dict[str, Any]]:
         """The messages of an event stream so far."""
         assert self.headers["content-type"] == "text/event-stream"
-        blocks = [block for block in self.body.decode().split("\n\n") if block and not block.startswith(":")]
-        return [json.loads(block.removeprefix("event: message\ndata: ")) for block in blocks]
+        return [json.loads(event.data) for event in self.raw_events if event.data]
+
+    @property
+    def raw_events(self) -> list[sse.Event]:
+        """Everything of an event stream so far, comments too."""
+        return sse.Events().feed(self.body)
 
     async def until(self, ready: Callable[[Answer], bool]) -> None:
         """Wait until the answer looks like that."""
@@ -170,15 +175,19 @@ async def send(
     session: str | None = None,
     version: str | None = None,
     reply: Answer | None = None,
+    after: str | None = None,
+    accept: str | None = None,
 ) -> Answer:
     """One exchange, to its end, which may take ten seconds (servers of the SDK need one or two to start).
 
-    Raises what it raises.
+    `after` is the last event that the client had. Raises what the exchange raises.
     """
     reply = reply or Answer()
     headers = [("content-type", "application/json")]
     headers += [("mcp-session-id", session)] if session is not None else []
     headers += [("mcp-protocol-version", version)] if version is not None else []
+    headers += [("last-event-id", after)] if after is not None else []
+    headers += [("accept", accept)] if accept is not None else []
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with asyncio.timeout(10):
         await facade.exchange(Request(method, headers, data, "call_test"), reply)

@@ -152,6 +152,12 @@ class Server:
         if not arguments.get("hang"):
             result(ident, {"token": meta["progressToken"]})
 
+    def tool_begin(self, ident: object, arguments: dict[str, Any], meta: dict[str, Any]) -> None:
+        """As `hold`, and report progress at once."""
+        about = {"progressToken": meta["progressToken"], "progress": 1}
+        say({"method": "notifications/progress", "params": about})
+        self.tool_hold(ident, arguments, meta)
+
     def tool_tell(self, ident: object, arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
         say({"method": arguments["method"], "params": arguments.get("params", {})})
         result(ident, {"told": True})

@@ -10,16 +10,19 @@ from typing import Self
 
 from arrowslit.clock import Clock
 from arrowslit.connector.targets.conversations import answers, era, message
-from arrowslit.connector.targets.conversations.chores import Chores
+from arrowslit.connector.targets.conversations.heartbeat import Heartbeat
+from arrowslit.connector.targets.conversations.house import House
+from arrowslit.connector.targets.conversations.manner import legacy_manner, modern_manner
 from arrowslit.connector.targets.conversations.saved import SavedSessions
 from arrowslit.connector.targets.conversations.session import SESSION_HEADER, Session
 from arrowslit.connector.targets.conversations.sessions import Sessions
 from arrowslit.connector.targets.conversations.shared import Shared, Silent
-from arrowslit.connector.targets.conversations.slot import Health
 from arrowslit.connector.targets.processes.channel import Program
 from arrowslit.connector.targets.target import NotStarted, Reply, Request
 from arrowslit.errors import PARSE_ERROR, Error
 from arrowslit.ids import RandomBytes
+
+_NOT_ACCEPTABLE = "Not Acceptable: Client must accept both application/json and text/event-stream"
 
 
 class Facade:
@@ -30,10 +33,11 @@ class Facade:
 
     def __init__(self, program: Program, *, clock: Clock, random: RandomBytes, state: Path) -> None:
         self._program = program
-        self._health = Health()
-        self._chores = Chores()
-        self._shared = Shared(program, clock, self._chores, self._health)
-        self._sessions = Sessions(program, clock, random, self._chores, self._health, SavedSessions(state))
+        self._house = House(program, clock, random, Heartbeat(clock))
+        self._health = self._house.health
+        self._chores = self._house.chores
+        self._shared = Shared(self._house)
+        self._sessions = Sessions(self._house, SavedSessions(state))
         self._modern = False
         self._opened = AsyncExitStack()
 
@@ -44,6 +48,7 @@ class Facade:
             self._sessions.restore()
             self._modern = await self._find_era()
             self._chores.start(self._sessions.keep_house())
+            self._chores.start(self._house.heartbeat.run())
             self._opened = stack.pop_all()
         return self
 
@@ -63,7 +68,11 @@ class Facade:
         elif (session := self._session(request, reply)) is None:
             return
         elif request.method == "GET":
-            await session.listen(reply)
+            manner = legacy_manner(request.header("accept"), request.header(era.VERSION_HEADER))
+            if manner is None:
+                answers.refuse(reply, 406, _NOT_ACCEPTABLE)
+                return
+            await session.listen(reply, manner, request.header("last-event-id"))
         else:
             self._sessions.end(session)
             reply.head(200, ())
@@ -87,16 +96,22 @@ class Facade:
         except ValueError:
             answers.refuse(reply, 400, "Parse error", code=PARSE_ERROR)
             return
-        modern = era.asks_modern(posted, request.header(era.VERSION_HEADER))
-        if modern and self._modern:
-            await self._shared.post(posted, reply)
+        accept, version = request.header("accept"), request.header(era.VERSION_HEADER)
+        modern = era.asks_modern(posted, version)
+        if version is None and posted.method == "initialize":
+            version = message.text(posted.params.get("protocolVersion"))
+        manner = modern_manner(accept) if modern else legacy_manner(accept, version)
+        if manner is None:
+            answers.refuse(reply, 406, _NOT_ACCEPTABLE, request_id=posted.id)
+        elif modern and self._modern:
+            await self._shared.post(posted, reply, manner)
         elif modern and posted.method != "initialize":
             # What a legacy server answers; clients of both eras then fall back to `initialize` (reference/mcp.md 1.3).
             answers.refuse(reply, 400, "Bad Request: Missing session ID", request_id=posted.id)
         elif posted.method == "initialize" and posted.id is not None and request.header(SESSION_HEADER) is None:
-            await self._sessions.initialize(posted, reply)
+            await self._sessions.initialize(posted, reply, manner)
         elif (session := self._session(request, reply, posted.id)) is not None:
-            await session.post(posted, reply)
+            await session.post(posted, reply, manner)
 
     def _session(self, request: Request, reply: Reply, request_id: message.RequestId | None = None) -> Session | None:
         """The session that a request names; None if it names none that is known, which has then been said."""

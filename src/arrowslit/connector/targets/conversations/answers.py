@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from arrowslit.connector.targets.conversations import message
 from arrowslit.connector.targets.conversations.message import RequestId
-from arrowslit.connector.targets.conversations.outbox import Outbox
+from arrowslit.connector.targets.conversations.outbox import Outbox, Reader
+from arrowslit.connector.targets.conversations.streams import COMMENT, Resumed
 from arrowslit.connector.targets.target import Lost, Reply
 from arrowslit.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
-from arrowslit.protocol import sse
 from arrowslit.tunnel import Headers
 
 _JSON = (("content-type", "application/json"),)
@@ -18,10 +19,21 @@ _EVENTS = (
     ("cache-control", "no-cache, no-transform"),
     ("x-accel-buffering", "no"),
 )
-_COMMENT = b":\n\n"  # goes ahead so that no proxy keeps the head back (reference/mcp.md 6.7)
 
 _MISSING_CAPABILITY, _UNSUPPORTED_VERSION = -32021, -32022  # MCP 2026-07-28
 _BAD_REQUEST = frozenset({INVALID_REQUEST, HEADER_MISMATCH, _MISSING_CAPABILITY, _UNSUPPORTED_VERSION})
+
+
+class Events(Protocol):
+    """How messages are written as events."""
+
+    def opening(self) -> bytes:
+        """What goes ahead of the first."""
+        ...
+
+    def event(self, message: bytes) -> bytes:
+        """One event."""
+        ...
 
 
 def modern_status(code: int | None, *, complete: bool) -> int:
@@ -54,30 +66,44 @@ def accept(reply: Reply) -> None:
 
 
 async def pass_on(
-    outbox: Outbox, reply: Reply, *, status: Callable[[int | None], int] = lambda _code: 200, headers: Headers = ()
-) -> None:
-    """The answer to one request: JSON if it comes first, else events of which it is the last."""
-    first = await outbox.peek()
+    outbox: Outbox,
+    reply: Reply,
+    *,
+    events: Events,
+    events_wanted: bool = False,
+    status: Callable[[int | None], int] = lambda _code: 200,
+    headers: Headers = (),
+) -> bool:
+    """The answer to one request: JSON if it comes first and no events are wanted, else events of which it is the last.
+
+    False if somebody else reads on: the answer goes there.
+    """
+    reader = outbox.reader()
+    first = await reader.peek()
     if first is None:
         raise Lost("the server ended the request without an answer")
-    if first.last:
+    if first.last and not events_wanted:
         reply.head(status(first.code), (*_JSON, *headers))
         reply.piece(first.message)
-        return
+        return True
     reply.head(200, (*_EVENTS, *headers))
-    await _pass_events(outbox, reply)
+    reply.piece(events.opening())
+    return await _pass_events(reader, reply, events)
 
 
-async def pass_stream(outbox: Outbox, reply: Reply) -> None:
-    """Events until the outbox ends."""
+async def pass_again(resumed: Resumed, reply: Reply) -> bool:
+    """What a client missed, and then whatever comes. Whether that stream is over now."""
     reply.head(200, _EVENTS)
-    reply.piece(_COMMENT)
-    await _pass_events(outbox, reply)
+    stream = resumed.stream
+    opening = b"" if stream is None or stream.begun else stream.opening()
+    reply.piece(opening + resumed.again() or COMMENT)
+    return stream is None or await _pass_events(stream.outbox.reader(), reply, stream)
 
 
-async def _pass_events(outbox: Outbox, reply: Reply) -> None:
-    while (item := await outbox.next()) is not None:
-        reply.piece(sse.encode(item.message, event="message"))
+async def _pass_events(reader: Reader, reply: Reply, events: Events) -> bool:
+    while (item := await reader.next()) is not None:
+        reply.piece(events.event(item.message) if item.message else COMMENT)
         if item.last:
-            return
+            return True
         await reply.drain()
+    return False

@@ -22,13 +22,17 @@ LOUD_NOISE = 3  # warnings per server about lines that are no messages; what fol
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A request in flight: `own` is its id towards the server. Its answer, and what belongs to it, go to the outbox."""
+    """A request in flight: `own` is its id towards the server. Its answer, and what belongs to it, go to the outbox.
+
+    `kept`: it goes on without the exchange that brought it, since its client may come back for the answer.
+    """
 
     own: int
     posted: Posted
     outbox: Outbox = field(default_factory=Outbox)
     dispatched: bool = False
     answered: bool = False
+    kept: bool = False
 
     def lose(self, why: str) -> None:
         """No answer will come."""
@@ -95,16 +99,16 @@ class Conversation:
         return "" if self._channel is None else self._channel.last_words()
 
     @asynccontextmanager
-    async def exchange(self, posted: Posted, reply: Reply) -> AsyncIterator[Outbox]:
-        """Hand a request over; its answer comes out of the outbox. Raises NotStarted, and passes everything else on.
+    async def exchange(self, posted: Posted, reply: Reply) -> AsyncIterator[Waiting]:
+        """Hand a request over; its answer comes out of its outbox. Raises NotStarted, and passes everything else on.
 
         Given up before its answer, the server is told so if the deadline passed or the answer grew too large, and when
-        the caller left a shared server. A later answer is dropped in any case.
+        the caller left a shared server. A later answer is dropped then, and in any case unless the request is kept.
         """
         waiting = self._note(posted)
         try:
             await self._hand_over(waiting, reply)
-            yield waiting.outbox
+            yield waiting
         except asyncio.CancelledError:
             if self._shared or reply.cancel is Cancel.DEADLINE:
                 self._cancel(waiting, "the caller no longer waits")
@@ -113,7 +117,13 @@ class Conversation:
             self._cancel(waiting, "the answer is too large")
             raise
         finally:
-            self._forget(waiting)
+            if waiting.answered or not waiting.kept:
+                self._forget(waiting)
+
+    def drop(self, waiting: Waiting, why: str) -> None:
+        """Nobody waits for it any more, whatever the server does."""
+        waiting.lose(why)
+        self._forget(waiting)
 
     async def question(self, method: str, params: object) -> Said:
         """Ask something of our own and return the answer. Raises Lost, or NotStarted if it was not asked."""
@@ -123,7 +133,8 @@ class Conversation:
                 raise NotStarted(self._why_unusable())
             waiting.dispatched = True
             self.tell(waiting.posted.body)
-            while (item := await waiting.outbox.next()) is not None:
+            reader = waiting.outbox.reader()
+            while (item := await reader.next()) is not None:
                 if item.last and (said := message.read_said(item.message)) is not None:
                     return said
             raise Lost(f"{self.name} did not answer {method}")
@@ -174,7 +185,7 @@ class Conversation:
         return waiting
 
     def _forget(self, waiting: Waiting) -> None:
-        del self._waiting[waiting.own]
+        self._waiting.pop(waiting.own, None)
         if waiting.posted.token is not None and self._tokens.get(self._token(waiting)) is waiting:
             del self._tokens[self._token(waiting)]
 
@@ -208,6 +219,8 @@ class Conversation:
         subscription = waiting.posted.method == "subscriptions/listen"
         body = message.answer_body(said, waiting.posted.id, subscription=subscription)
         waiting.outbox.put(Item(body, last=True, code=message.error_code(said)))
+        if waiting.kept:
+            self._forget(waiting)
 
     def _hear_progress(self, said: Said, line: bytes) -> None:
         token = message.about(said).progress_token

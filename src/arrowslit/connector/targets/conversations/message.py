@@ -220,6 +220,14 @@ def _object(raw: Raw | None) -> Mapping[str, Raw]:
         return _NO_MEMBERS
 
 
+def text(raw: Raw | None) -> str | None:
+    """A JSON string, None if absent or of another type."""
+    try:
+        return None if raw is None else _text.decode(raw)
+    except _UNREADABLE:
+        return None
+
+
 def _id(raw: Raw | None) -> RequestId | None:
     """An id or token, None if absent or of another type."""
     if raw is None:

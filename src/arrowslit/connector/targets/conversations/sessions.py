@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from arrowslit.clock import Clock
-from arrowslit.connector.targets.conversations.chores import Chores
+from arrowslit.connector.targets.conversations.house import House
+from arrowslit.connector.targets.conversations.manner import Manner
 from arrowslit.connector.targets.conversations.message import Posted
 from arrowslit.connector.targets.conversations.saved import TOO_OLD, TOUCH_EVERY, SavedSession, SavedSessions
 from arrowslit.connector.targets.conversations.session import Session
-from arrowslit.connector.targets.conversations.slot import Backoff, Health, TooMany
-from arrowslit.connector.targets.processes.channel import Program
+from arrowslit.connector.targets.conversations.slot import Backoff, TooMany
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply
-from arrowslit.ids import RandomBytes
 
 IDLE = 30 * 60.0
 """Seconds without a request in flight or an open stream after which a session's process is stopped (tunnel.md)."""
@@ -22,14 +20,10 @@ MOST_SESSIONS = 4096
 class Sessions:
     """Every session has a random id, a process while it is used, and a file from which it can come back."""
 
-    def __init__(
-        self, program: Program, clock: Clock, random: RandomBytes, chores: Chores, health: Health, saved: SavedSessions
-    ) -> None:
-        self._program = program
-        self._clock = clock
-        self._random = random
-        self._chores = chores
-        self._health = health
+    def __init__(self, house: House, saved: SavedSessions) -> None:
+        self._house = house
+        self._clock = house.clock
+        self._health = house.health
         self._saved = saved
         self._sessions: dict[str, Session] = {}
         self._touched: dict[str, float] = {}
@@ -59,13 +53,13 @@ class Sessions:
             self._touch(session)
         return session
 
-    async def initialize(self, posted: Posted, reply: Reply) -> None:
+    async def initialize(self, posted: Posted, reply: Reply, manner: Manner) -> None:
         """Answer an `initialize` with a new session, known once the server agreed. Raises as `Target.exchange` does."""
         if self.wait > 0:
             raise NotStarted(f"{self._health.last_error}; the next session is tried in {self.wait:.0f} s")
-        session = self._new(self._random(16).hex(), bytes(posted.members.get("params", b"{}")))
+        session = self._new(self._house.random(16).hex(), bytes(posted.members.get("params", b"{}")))
         try:
-            await session.initialize(posted, reply, lambda: self._add(session))
+            await session.initialize(posted, reply, manner, lambda: self._add(session))
         except TooMany:
             raise
         except (NotStarted, Lost) as error:
@@ -111,7 +105,7 @@ class Sessions:
             self._saved.touch(session.id, self._clock.now())
 
     def _new(self, session_id: str, params: bytes) -> Session:
-        return Session(session_id, params, self._program, self._clock, self._chores, self._health)
+        return Session(session_id, params, self._house)
 
     def _add(self, session: Session) -> None:
         """A server agreed to a session: from here on it is kept."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from arrowslit.clock import Clock
 from arrowslit.connector.targets.conversations import answers, era, message
-from arrowslit.connector.targets.conversations.chores import Chores
 from arrowslit.connector.targets.conversations.conversation import Conversation, Waiting
+from arrowslit.connector.targets.conversations.house import House
+from arrowslit.connector.targets.conversations.manner import Manner
 from arrowslit.connector.targets.conversations.message import Posted, Said
 from arrowslit.connector.targets.conversations.outbox import Item
-from arrowslit.connector.targets.conversations.slot import Health, Slot
-from arrowslit.connector.targets.processes.channel import Program
+from arrowslit.connector.targets.conversations.slot import Slot
+from arrowslit.connector.targets.conversations.streams import Plain
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply
 from arrowslit.errors import METHOD_NOT_FOUND
 
@@ -36,11 +36,12 @@ class Silent(Exception):
 class Shared:
     """Answers modern requests from a process that is started again as soon as it died."""
 
-    def __init__(self, program: Program, clock: Clock, chores: Chores, health: Health) -> None:
-        self._program = program
-        self._clock = clock
-        self._chores = chores
-        self._slot = Slot(clock, chores, health, self._open)
+    def __init__(self, house: House) -> None:
+        self._program = house.program
+        self._clock = house.clock
+        self._chores = house.chores
+        self._heartbeat = house.heartbeat
+        self._slot = Slot(house, self._open)
         self._logs_doubtful_until = 0.0
 
     @property
@@ -65,7 +66,7 @@ class Shared:
         conversation, _ = await self._ask_first(era.INITIALIZE)
         self._chores.start(conversation.close())
 
-    async def post(self, posted: Posted, reply: Reply) -> None:
+    async def post(self, posted: Posted, reply: Reply, manner: Manner) -> None:
         """Answer what a client posted. Raises as `Target.exchange` does."""
         if posted.method is None:
             answers.refuse(reply, 400, "Bad Request: there is no request to answer")
@@ -75,7 +76,7 @@ class Shared:
             text = "Method not found: initialize does not exist in this protocol version"
             answers.refuse(reply, 404, text, code=METHOD_NOT_FOUND, request_id=posted.id)
         else:
-            await self._request(posted, reply)
+            await self._request(posted, reply, manner)
 
     def unsolicited(self, conversation: Conversation, said: Said, line: bytes) -> None:
         """Owner: pass a notification to the one request it belongs to; what belongs to none, or to nobody knows whom,
@@ -99,12 +100,19 @@ class Shared:
         if self._slot.gone(conversation, why) and self._chores.open:
             self._chores.start(self._revive())
 
-    async def _request(self, posted: Posted, reply: Reply) -> None:
+    async def _request(self, posted: Posted, reply: Reply, manner: Manner) -> None:
         complete = message.VERSION_KEY in posted.meta and message.CAPABILITIES_KEY in posted.meta
         conversation = await self._slot.take()
         try:
-            async with conversation.exchange(posted, reply) as outbox:
-                await answers.pass_on(outbox, reply, status=lambda code: answers.modern_status(code, complete=complete))
+            async with conversation.exchange(posted, reply) as waiting:
+                with self._heartbeat.over(waiting.outbox):
+                    await answers.pass_on(
+                        waiting.outbox,
+                        reply,
+                        events=Plain(),
+                        events_wanted=manner.events,
+                        status=lambda code: answers.modern_status(code, complete=complete),
+                    )
         except BaseException:
             if message.LOG_LEVEL_KEY in posted.meta:
                 self._logs_doubtful_until = self._clock.monotonic() + DOUBT

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from arrowslit.clock import Clock
-from arrowslit.connector.targets.conversations.chores import Chores
 from arrowslit.connector.targets.conversations.conversation import Conversation
+from arrowslit.connector.targets.conversations.house import House
 from arrowslit.connector.targets.target import NotStarted
 
 QUICK = 10.0
@@ -40,23 +39,13 @@ class Backoff:
         return max(0.0, self.until - now)
 
 
-@dataclass(slots=True)
-class Health:
-    """What `status` is told about all servers of one target."""
-
-    restarts: int = 0
-    last_error: str | None = None
-
-
 class Slot:
     """At most one conversation. `open_one` starts one, ready for requests, or raises NotStarted."""
 
-    def __init__(
-        self, clock: Clock, chores: Chores, health: Health, open_one: Callable[[], Awaitable[Conversation]]
-    ) -> None:
-        self._clock = clock
-        self._chores = chores
-        self._health = health
+    def __init__(self, house: House, open_one: Callable[[], Awaitable[Conversation]]) -> None:
+        self._clock = house.clock
+        self._chores = house.chores
+        self._health = house.health
         self._open_one = open_one
         self._opening: asyncio.Task[Conversation | NotStarted] | None = None
         self._backoff = Backoff()
