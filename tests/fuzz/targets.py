@@ -25,6 +25,8 @@ EVENT_LIMIT = 512  # bytes: small, so that it is met
 class _Asked:
     method: str
     tool: str | None = None
+    resources: Collection[str] = ()
+    prompt: str | None = None
     tenants: Collection[str | None] = ("acme",)
 
 
@@ -86,10 +88,10 @@ def ceiling_file(data: bytes) -> None:
         assert refused.code == "ceiling_invalid"
         return
     assert found.limits
-    assert found.may_see("delete_everything") == (found.tools.any or "delete_everything" in found.tools.listed)
-    assert found.tools.any or not found.may_see(None)
+    assert found.allows("delete_everything") == (found.tools.any or "delete_everything" in found.tools.listed)
+    assert found.resources.any or found.decide(_Asked("resources/read", resources=("file:///etc/passwd",))) != ALLOW
     assert found.decide(_Asked("unheard/of")) != ALLOW, "a method that nobody knows passes no ceiling"
-    assert found.tenants.any or found.decide(_Asked("tools/list", None, ())) != ALLOW
+    assert found.tenants.any or found.decide(_Asked("tools/list", tenants=())) != ALLOW
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -25,7 +25,6 @@ from arrowslit.app.config import Listen, RelayConfig
 from arrowslit.clock import SystemClock
 from arrowslit.connector.dial import Dialled, Dialler, Identity
 from arrowslit.connector.serve import Server
-from arrowslit.edge.oidc.issuer import Issuer
 from arrowslit.link import websocket
 from arrowslit.policy.ceiling import OPEN
 from tests.support.front import Front, listening
@@ -163,9 +162,12 @@ def bearer(key: str) -> str:
 
 
 @asynccontextmanager
-async def in_process(folder: Path, *, connected: bool = True, issuers: tuple[Issuer, ...] = ()) -> AsyncIterator[House]:
-    """A relay with its state in `folder`, and a connector that serves its one tunnel, unless it is not wanted."""
-    config = RelayConfig(listen=Listen("127.0.0.1", 0), state=folder / "relay", issuers=issuers)
+async def in_process(folder: Path, *, connected: bool = True, **told: Any) -> AsyncIterator[House]:
+    """A relay with its state in `folder`, and a connector that serves its one tunnel, unless it is not wanted.
+
+    `told` is what the relay's configuration says beside that.
+    """
+    config = RelayConfig(listen=Listen("127.0.0.1", 0), state=folder / "relay", **told)
     async with open_relay(config) as relay, _listening(relay) as front:
         admin = relay.admin_key_path.read_text().strip()
         house = House(relay, front, folder, FakeTarget(), admin)
