@@ -41,9 +41,7 @@ async def relay(folder: Path, clock: Clock, on_unknown: str = "stop") -> AsyncIt
     config = RelayConfig(listen=Listen("127.0.0.1", 0), state=state, model="obedient")
     async with open_relay(config, clock) as opened:
         gate = opened.gate
-        async with listening(
-            gate.mcp, gate.admit, opened.app, authenticate=gate.authenticate, rules=gate.rules
-        ) as front:
+        async with listening(gate.mcp, gate.admit, opened.app, identify=gate.identify, rules=gate.rules) as front:
             url, key = f"http://127.0.0.1:{front.port}", opened.admin_key_path.read_text().strip()
             async with anthropic.AsyncAnthropic(base_url=url, api_key=key) as app:
                 toolset: Any = {

@@ -135,7 +135,7 @@ class Front:
         return connection
 
 
-def anybody(_headers: Headers, _query: str, _address: str) -> Principal:
+def anybody(_credential: str | None, _address: str) -> Principal:
     """Whoever it is may come in: what is tested here is behind that."""
     return Principal("key_anybody", None, frozenset({Scope.INVOKE}))
 
@@ -146,7 +146,7 @@ async def listening(
     admit: Callable[[Headers, str], Upgrade],
     app: Any,
     *,
-    authenticate: Callable[[Headers, str, str], Principal] = anybody,
+    identify: Callable[[str | None, str], Principal] = anybody,
     rules: guard.Rules | None = None,
     keep_alive: float = 75,
     tls: ssl.SSLContext | None = None,
@@ -161,7 +161,7 @@ async def listening(
         server_header=False,
         timeout_keep_alive=keep_alive,  # type: ignore[arg-type]  # uvicorn hands it to call_later
     )
-    state, gate = ServerState(), Gate(authenticate, mcp, admit, rules or guard.Rules())
+    state, gate = ServerState(), Gate(identify, mcp, admit, rules or guard.Rules())
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Door(config, state, {}, loop, gate=gate), "127.0.0.1", 0, ssl=tls)
     try:

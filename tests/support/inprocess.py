@@ -178,7 +178,7 @@ async def in_process(folder: Path, *, connected: bool = True, **told: Any) -> As
 
 def _listening(relay: Relay) -> AbstractAsyncContextManager[Front]:
     gate = relay.gate
-    return listening(gate.mcp, gate.admit, relay.app, authenticate=gate.authenticate, rules=gate.rules)
+    return listening(gate.mcp, gate.admit, relay.app, identify=gate.identify, rules=gate.rules)
 
 
 @asynccontextmanager

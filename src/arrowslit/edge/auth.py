@@ -89,7 +89,11 @@ def authenticate(
     for a token that cannot be checked at the moment, or `unauthenticated`, which is the same for a credential that is
     absent, unknown, revoked, expired, or of another kind.
     """
-    credential = _presented(headers, query)
+    return identify(presented(headers, query), credentials, wrong, address)
+
+
+def identify(credential: str | None, credentials: Credentials, wrong: WrongCredentials, address: str = "") -> Principal:
+    """Who holds this credential, which is None where none was `presented`. Raises Error as `authenticate` does."""
     principal = None if credential is None else credentials.principal(credential)
     if principal is None:
         raise _stranger(credential, wrong, address)
@@ -106,7 +110,7 @@ async def authenticate_anyone(
     address: str = "",
 ) -> Principal | Worker:
     """The same at a door through which sandbox workers come as well, with an environment key or a sessions token."""
-    credential = _presented(headers, query)
+    credential = presented(headers, query)
     caller: Principal | Worker | None = None
     if credential is not None:
         is_worker = kind_of(credential) in WORKERS
@@ -136,8 +140,8 @@ def refuse_credential_in_url(query: str) -> None:
             )
 
 
-def _presented(headers: Headers, query: str) -> str | None:
-    """The credential of a request, None if there is none."""
+def presented(headers: Headers, query: str = "") -> str | None:
+    """The credential of a request, None if there is none. Raises Error `credential_in_url`, `header_ambiguous`."""
     if query:
         refuse_credential_in_url(query)
     return _credential(headers)

@@ -27,8 +27,10 @@ from uvicorn.server import ServerState
 
 from arrowslit.edge import guard
 from arrowslit.edge.auth import refuse_credential_in_url
+from arrowslit.edge.head import Head
 from arrowslit.edge.problem import Problem, as_error, mcp_problem, v1_problem
 from arrowslit.edge.request import McpRequest
+from arrowslit.edge.timer import Timer
 from arrowslit.errors import Error
 from arrowslit.principal import Principal
 from arrowslit.tunnel import Headers
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 HEAD_TIME = 10.0  # seconds to read a head, from its first byte or from the connection's start
 BODY_TIME = 30.0
 REFUSAL_TIME = 2.0  # what still comes after a refusal is read that long, so that the client sees it and not a reset
+HEAD_LATE, BODY_LATE = "the head of a request took too long", "the body of a request took too long"
+IDLE = "nothing was asked for long"
 READ_AHEAD = 64 * 1024  # bytes read behind a request that is being answered: enough to notice that its client left
 MCP_BODY = 4 * 1024 * 1024
 V1_BODY = 32 * 1024 * 1024
@@ -49,9 +53,9 @@ Upgrade = Callable[[asyncio.Transport, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What is behind the door. `authenticate` (headers, query, address) and `admit` (headers, address) raise Error."""
+    """What is behind the door. `identify` (credential, address) and `admit` (headers, address) raise Error."""
 
-    authenticate: Callable[[Headers, str, str], Principal]
+    identify: Callable[[str | None, str], Principal]
     mcp: Callable[[McpRequest], Coroutine[Any, Any, None]]
     admit: Callable[[Headers, str], Upgrade]
     rules: guard.Rules
@@ -91,7 +95,8 @@ class Door(HttpToolsProtocol):
         self._body_limit = OTHER_BODY
         self._body_bytes = 0
         self._refused = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self.loop, self._late)
+        self._known: Head | None = None  # the last head at /mcp/ that was let in
         self._end: asyncio.TimerHandle | None = None  # of the connection
         self._active: _Cycle | None = None  # the request that is being answered
         self._current: _Cycle | None = None  # the request that is being read, once its head is complete
@@ -106,10 +111,10 @@ class Door(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._arm(HEAD_TIME, "the head of a request took too long")
+        self._timer.set(HEAD_TIME, HEAD_LATE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        self._timer.close()
         if self._end is not None:
             self._end.cancel()
         active = self._active
@@ -173,48 +178,71 @@ class Door(HttpToolsProtocol):
     # ------------------------------------------------------------ parser callbacks
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url, self.headers = b"", []
         self._in_head, self._overhead, self._body_bytes = True, 0, 0
         self._current = None
         self._unwanted_upgrade = False
-        self._unset_keepalive_if_required()
-        self._arm(HEAD_TIME, "the head of a request took too long")
+        self._timer.set(HEAD_TIME, HEAD_LATE)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             raise Error("bad_http", "fields after the body are not accepted", hint="send them in the head")
         if len(self.headers) >= guard.MAX_FIELDS:
             raise _head_too_large()
-        super().on_header(name, value)
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._unset_keepalive_if_required()
+        method, version, known = self.parser.get_method(), self.parser.get_http_version(), self._known
+        if known is None or not known.says(method, self.url, version, self.headers):
+            self._known = known = self._read_head(method, version)
+            if known is None:  # not one at /mcp/
+                return
+        self._limit_body(MCP_BODY)
+        self._in_head = False
+        self._timer.set(BODY_TIME, BODY_LATE)
+        self._begin_mcp(known)
+        self._current = self.cycle
+
+    def _read_head(self, method: bytes, version: str) -> Head | None:
+        """Raises Error for a head that may not come in. None for one that is not for /mcp/, which is begun here."""
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > guard.MAX_HEAD:
             raise _head_too_large()
-        method, version = self.parser.get_method(), self.parser.get_http_version()
         guard.check(method, self.url, version, self.headers, self._gate.rules)
         path = self.url.partition(b"?")[0]
         if path == b"/connect":
             self._upgrade = self._admit(method, version)
             self._in_head = False
-            return
+            return None
         if self.parser.should_upgrade():
             self._unwanted_upgrade = True  # read again, see _without_upgrade
-            return
-        self._body_limit = _body_limit(path)
-        length = guard.field(self.headers, b"content-length")
-        if length is not None and int(length) > self._body_limit:
-            raise _body_too_large(self._body_limit)
-        self._in_head = False
-        self._arm(BODY_TIME, "the body of a request took too long")
+            return None
         if path.startswith(b"/mcp/"):
-            self._begin_mcp(method.decode("ascii"), version)
-        else:
-            if self._gate.rules.proxies:
-                self.scope["client"] = (self.address(self.headers), 0)
-            super().on_headers_complete()
+            return Head.read(method, self.url, version, self.headers, self.address(self.headers))
+        self._limit_body(V1_BODY if path.startswith(b"/v1/") else OTHER_BODY)
+        self._in_head = False
+        self._timer.set(BODY_TIME, BODY_LATE)
+        self._begin_other()
         self._current = self.cycle
+        return None
+
+    def _limit_body(self, limit: int) -> None:
+        """A body of this request has at most so many bytes. Raises Error if it says that it has more."""
+        self._body_limit = limit
+        length = guard.field(self.headers, b"content-length")
+        if length is not None and int(length) > limit:
+            raise _body_too_large(limit)
+
+    def _begin_other(self) -> None:
+        """Let uvicorn hear of the head from its beginning: only its own requests cost what it makes of them."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        if self._gate.rules.proxies:
+            self.scope["client"] = (self.address(headers), 0)
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
@@ -223,14 +251,14 @@ class Door(HttpToolsProtocol):
             raise _body_too_large(self._body_limit)
         if isinstance(self.cycle, McpRequest):
             if self.cycle.refusal is None:
-                self.cycle.body += body
+                self.cycle.pieces.append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._upgrade is not None or self._unwanted_upgrade:
             return
-        self._disarm()
+        self._timer.clear()
         if isinstance(self.cycle, McpRequest):
             self.cycle.more_body = False
             if self._active is self.cycle:
@@ -240,11 +268,10 @@ class Door(HttpToolsProtocol):
 
     # ------------------------------------------------------------ requests at /mcp/
 
-    def _begin_mcp(self, method: str, version: str) -> None:
-        keep_alive = version != "1.0" and self.parser.should_keep_alive()
-        request = McpRequest(self, method, self.url, self.headers, keep_alive, version == "1.0")
-        request.waiting_for_100_continue = self.expect_100_continue
-        self._identify(request)
+    def _begin_mcp(self, head: Head) -> None:
+        request = McpRequest(self, head, head.version != "1.0" and self.parser.should_keep_alive())
+        request.waiting_for_100_continue = head.expects_continue
+        self._identify(request, head)
         before = self.cycle
         self.cycle = request
         if before is None or before.response_complete:
@@ -252,15 +279,17 @@ class Door(HttpToolsProtocol):
         else:
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
 
-    def _identify(self, request: McpRequest) -> None:
+    def _identify(self, request: McpRequest, head: Head) -> None:
         """Who sends this is known before its body is read: of nobody's body nothing is kept, and little is read."""
         try:
-            request.principal = self._gate.authenticate(request.headers, request.query, request.client)
+            request.principal = self._gate.identify(head.credential, head.client) if head.refusal is None else None
+            request.refusal = head.refusal
         except Error as error:
             request.refusal = error
+        if request.refusal is not None:
             self._body_limit = OTHER_BODY
             if int(guard.field(self.headers, b"content-length") or 0) > OTHER_BODY:
-                raise
+                raise request.refusal
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's word for: it is this request's turn."""
@@ -277,7 +306,6 @@ class Door(HttpToolsProtocol):
         if request.task is None:
             request.task = task = self.loop.create_task(self._serve(request))
             self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
 
     async def _serve(self, request: McpRequest) -> None:
         try:
@@ -289,6 +317,7 @@ class Door(HttpToolsProtocol):
         finally:
             if not request.response_complete and not self.transport.is_closing():
                 request.abort()
+            self.tasks.discard(request.task)
 
     async def _takes_answers(self, request: McpRequest) -> bool:
         """Whether the client reads on: one that sends requests and reads no answers would fill our memory with them."""
@@ -328,27 +357,19 @@ class Door(HttpToolsProtocol):
         if rest or self._unanswered():
             self._refuse(Error("bad_http", "an upgrade stands alone on its connection", hint="wait for its answer"))
             return
-        self._disarm()
-        self._unset_keepalive_if_required()
+        self._timer.close()
         self.connections.discard(self)
         self._upgrade(self.transport, self._key())
 
     # ------------------------------------------------------------ limits
 
-    def _arm(self, seconds: float, why: str) -> None:
-        self._disarm()
-        self._timer = self.loop.call_later(seconds, self._too_slow, seconds, why)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _too_slow(self, seconds: float, why: str) -> None:
-        if self.flow.read_paused:
-            self._arm(seconds, why)  # it is not the client that is slow
+    def _late(self, what: str) -> None:
+        if what == IDLE:
+            self.close_within()
+        elif self.flow.read_paused:  # it is not the client that is slow
+            self._timer.set(HEAD_TIME if what == HEAD_LATE else BODY_TIME, what)
         else:
-            self._refuse(Error("request_timeout", why, hint="send a request in one go, once it is complete"))
+            self._refuse(Error("request_timeout", what, hint="send a request in one go, once it is complete"))
 
     def _refuse(self, error: Error) -> None:
         """Say no to what is being read, take no more from this connection, and let the answer arrive.
@@ -356,8 +377,7 @@ class Door(HttpToolsProtocol):
         Answers keep their order: where earlier requests are still to be answered, or this one's answer has begun, the
         connection is closed behind the last of them, which says the same.
         """
-        self._disarm()
-        self._unset_keepalive_if_required()
+        self._timer.close()
         self._refused = True
         if self.transport.is_closing():
             return
@@ -387,8 +407,16 @@ class Door(HttpToolsProtocol):
         lines.append(b"content-length: %d\r\nconnection: close\r\n\r\n" % len(problem.body))
         self.transport.write(b"".join(lines) + problem.body)
 
-    def timeout_keep_alive_handler(self) -> None:
-        self.close_within()
+    def on_response_complete(self) -> None:
+        """What uvicorn does here, with our timer, which may run already for the head that comes next."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._timer.runs:
+            self._timer.set(self.timeout_keep_alive, IDLE)
 
     def close_within(self, seconds: float = REFUSAL_TIME) -> None:
         """Close once everything has left, and then anyway: a client that reads nothing does not hold a connection."""
@@ -403,12 +431,6 @@ class Door(HttpToolsProtocol):
 
 def _begun(cycle: _Cycle) -> bool:
     return cycle.head_sent if isinstance(cycle, McpRequest) else cycle.response_started
-
-
-def _body_limit(path: bytes) -> int:
-    if path.startswith(b"/mcp/"):
-        return MCP_BODY
-    return V1_BODY if path.startswith(b"/v1/") else OTHER_BODY
 
 
 def _head_too_large() -> Error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from arrowslit.edge import guard
+from arrowslit.edge.head import Head
 from arrowslit.edge.problem import Problem
 from arrowslit.errors import Error
 from arrowslit.principal import Principal
@@ -33,18 +33,13 @@ class McpRequest:
 
     message_event = _InertEvent()
 
-    def __init__(
-        self, door: Door, method: str, target: bytes, headers: guard.Fields, keep_alive: bool, old: bool
-    ) -> None:
-        self.method = method
-        path, _, query = target.partition(b"?")
-        self.path = path.decode("latin-1")
-        self.query = query.decode("latin-1")
-        self.headers: Headers = [(name.decode("latin-1"), value.strip().decode("latin-1")) for name, value in headers]
-        self.client = door.address(headers)
+    def __init__(self, door: Door, head: Head, keep_alive: bool) -> None:
+        self.method = head.method
+        self.path = head.path
+        self.headers = head.headers
         self.principal: Principal | None = None  # one of these two is set by the door
         self.refusal: Error | None = None
-        self.body = bytearray()
+        self.pieces: list[bytes] = []  # of the body
         self.more_body = True
         self.waiting_for_100_continue = False
         self.task: asyncio.Task[None] | None = None
@@ -54,12 +49,17 @@ class McpRequest:
         self.disconnected = False
         self.keep_alive = keep_alive
         self._door = door
-        self._old = old  # HTTP/1.0: no chunks, the end of the connection ends the body
+        self._old = head.version == "1.0"  # no chunks, the end of the connection ends the body
         self._chunked = False
-        self._bodiless = method == "HEAD"  # RFC 9112, 6.3: a body would be taken for the next answer
+        self._bodiless = head.method == "HEAD"  # RFC 9112, 6.3: a body would be taken for the next answer
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._flush_due = False
+
+    @property
+    def body(self) -> bytes:
+        """What has come of the body."""
+        return b"".join(self.pieces)
 
     def caller(self) -> Principal:
         """Who sends this. Raises the Error of whoever is nobody."""
@@ -79,14 +79,16 @@ class McpRequest:
             headers = [field for field in headers if field[0] != "content-length"]
         lines = [STATUS_LINE[status]]
         lines += [name + b": " + value + b"\r\n" for name, value in self._door.server_state.default_headers]
-        lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in headers]
-        if not self._bodiless and not any(name == "content-length" for name, _ in headers):
+        lines.append("".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1"))
+        announced = "content-length" in [name for name, _ in headers]
+        if not announced and not self._bodiless:
             self._chunked = not self._old
             self.keep_alive = self.keep_alive and self._chunked
             lines += [b"transfer-encoding: chunked\r\n"] if self._chunked else []
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
+        self._flush_due = announced  # of a body with a known length all is there, and its end is what flushes
         self._write(b"".join(lines))
 
     def piece(self, data: bytes) -> None:

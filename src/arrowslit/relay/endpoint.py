@@ -53,7 +53,7 @@ class Endpoint:
         path = _PATH.fullmatch(request.path)
         if path is None:
             raise Error("not_found", "there is nothing here", hint="an MCP endpoint is /mcp/AGENT/SERVER")
-        exchange = Exchange(request.method, request.headers, bytes(request.body))
+        exchange = Exchange(request.method, request.headers, request.body)
         self._enter(principal, request)
         try:
             await self._calls.call(principal, path["agent"], path["server"], exchange, request)

@@ -26,7 +26,7 @@ from arrowslit.app.config import RelayConfig
 from arrowslit.clock import Clock, SystemClock
 from arrowslit.credential import RootKey
 from arrowslit.edge import guard
-from arrowslit.edge.auth import Identities, WrongCredentials, authenticate, connector_token
+from arrowslit.edge.auth import Identities, WrongCredentials, connector_token, identify
 from arrowslit.edge.door import Gate, Upgrade
 from arrowslit.edge.problem import v1_problem
 from arrowslit.errors import Error
@@ -137,9 +137,7 @@ async def open_relay(
                 exception_handlers={404: _nothing_there, 405: _no_such_method},
             ),
             gate=Gate(
-                authenticate=lambda headers, query, address: authenticate(
-                    headers, credentials, wrong, query=query, address=address
-                ),
+                identify=lambda credential, address: identify(credential, credentials, wrong, address),
                 mcp=endpoint.serve,
                 admit=_admission(accept, wrong, tasks),
                 rules=_rules(config),
