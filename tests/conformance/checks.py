@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,11 @@ class Difference:
     direct: str | None
     tunnel: str | None
 
+    @property
+    def is_note(self) -> bool:
+        """Whether nothing was judged: the suite wrote down what it saw."""
+        return {self.direct, self.tunnel} <= {"INFO", None}
+
     def __str__(self) -> str:
         return f"{self.check}: {self.direct or 'absent'} directly, {self.tunnel or 'absent'} through the tunnel"
 
@@ -54,9 +59,9 @@ class Allowed:
     tunnel: str
     reason: str
 
-    def explains(self, version: str, difference: Difference) -> bool:
-        """Whether this is that difference."""
-        same = (self.version, self.scenario, self.id) == (version, difference.check.scenario, difference.check.id)
+    def explains(self, difference: Difference) -> bool:
+        """Whether this is that difference, in the version that it is of."""
+        same = (self.scenario, self.id) == (difference.check.scenario, difference.check.id)
         return same and (self.direct, self.tunnel) == (difference.direct or "absent", difference.tunnel or "absent")
 
 
@@ -90,13 +95,19 @@ def compare(direct: Found, tunnel: Found) -> list[Difference]:
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
 
-def unexplained(
-    version: str, differences: Sequence[Difference], allowed: Iterable[Allowed]
-) -> tuple[list[Difference], list[Allowed]]:
-    """The differences that nothing explains, and the explanations of this version that explain nothing any more."""
-    listed = [each for each in allowed if each.version == version]
-    unknown = [each for each in differences if not any(one.explains(version, each) for one in listed)]
-    idle = [one for one in listed if not any(one.explains(version, each) for each in differences)]
+def unexplained(differences: Sequence[Difference], listed: Sequence[Allowed]) -> tuple[list[Difference], list[Allowed]]:
+    """The differences that nothing explains, and the explanations that explain nothing any more.
+
+    INFO is what the suite wrote down on the way: where a scenario goes on differently, for a reason that is known, so
+    do its notes.
+    """
+    known = {one.scenario for one in listed}
+    unknown = [
+        each
+        for each in differences
+        if not any(one.explains(each) for one in listed) and not (each.is_note and each.check.scenario in known)
+    ]
+    idle = [one for one in listed if not any(one.explains(each) for each in differences)]
     return unknown, idle
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from requirements import node
@@ -13,6 +15,19 @@ from tests.conformance.checks import Found, read_results
 HERE = Path(__file__).resolve().parent
 NPM = HERE / "npm"
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
+CLIENT_SCENARIOS = (
+    ("initialize", LEGACY),
+    ("tools_call", LEGACY),
+    ("tools_call", MODERN),
+    ("sse-retry", LEGACY),
+    ("elicitation-sep1034-client-defaults", LEGACY),
+    ("json-schema-2020-12-preservation", LEGACY),
+    ("json-schema-2020-12-preservation", MODERN),
+    ("request-metadata", MODERN),
+    ("sep-2322-client-request-state", MODERN),
+    ("http-standard-headers", MODERN),
+    ("http-custom-headers", MODERN),
+)
 PATIENCE = 180  # seconds for all scenarios of one leg, which take six where nothing else runs
 
 
@@ -22,12 +37,19 @@ def run_server(url: str, version: str, folder: Path, *, bearer: str | None = Non
     return _run(words, folder, {} if bearer is None else {"CONFORMANCE_BEARER": bearer})
 
 
-def _run(words: Sequence[str], folder: Path, more: dict[str, str]) -> Found:
+def run_client(scenario: str, version: str, folder: Path, more: Mapping[str, str]) -> Found:
+    """One scenario for clients, with `client.py`, whose environment gets `more`."""
+    command = shlex.join([sys.executable, str(HERE / "client.py")])
+    words = ["client", "--command", command, "--scenario", scenario, "--spec-version", version]
+    return _run(words, folder, more)
+
+
+def _run(words: Sequence[str], folder: Path, more: Mapping[str, str]) -> Found:
     """Run the suite's command line to its end. Its exit status says whether all passed, as the files do."""
     script = node.packages(NPM) / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
     command = [str(node.node()), "--import", str(HERE / "bearer.mjs"), str(script), *words, "--output-dir", str(folder)]
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | more
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    mine = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(command, env=mine | dict(more), capture_output=True, text=True, check=False, timeout=PATIENCE)
     found = read_results(folder)
     assert found, f"the suite found nothing, and said:\n{(done.stdout + done.stderr)[-2000:]}"
     return found

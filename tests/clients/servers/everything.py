@@ -6,6 +6,7 @@ The suite fixes the names and what is behind them; `everything_tools.py` and `ev
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import serving
@@ -219,4 +220,5 @@ class Everything:
 
 
 if __name__ == "__main__":
+    logging.getLogger("mcp").setLevel(logging.ERROR)  # what it refuses, it is asked for on purpose
     serving.main(Everything(), http="h11")  # the other parser leaves the whitespace around the value of a header
