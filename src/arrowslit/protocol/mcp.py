@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from arrowslit.protocol.jsonrpc import Id, Kind, Message, Refused, fold
+from arrowslit.protocol.mirrors import unwrapped
 
 Headers = Sequence[tuple[str, str]]
 """HTTP fields in order: lower-case name, value without surrounding whitespace (RFC 9110, 5.5)."""
@@ -63,7 +62,6 @@ _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"} 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MILLISECONDS = re.compile(r"[1-9][0-9]{0,6}")
-_BASE64 = re.compile(r"=\?base64\?(.*)\?=")
 
 _encode = msgspec.json.Encoder().encode
 _decode_text = msgspec.json.Decoder(str).decode
@@ -286,24 +284,12 @@ def _check_mirrors(message: Message, meta: Mapping[str, Raw], routing: Mapping[s
         _agree(_METHOD, routing.get(_METHOD), message.method, message.id)
     member = _NAMED.get(message.method or "")
     if member and message.params and member in message.params and (required or _NAME in routing):
-        _agree(_NAME, _mirrored(routing.get(_NAME)), _text(message.params[member]), message.id)
+        _agree(_NAME, unwrapped(routing.get(_NAME, "")), _text(message.params[member]), message.id)
 
 
 def _agree(name: str, header: str | None, body: str | None, ident: Id | None) -> None:
     if header is None or header != body:
         raise Refused("header_mismatch", f"the header {name} does not say what the body says", ident)
-
-
-def _mirrored(value: str | None) -> str | None:
-    """The value of an Mcp-Name header without its base64 wrapping; None for one that is wrapped wrongly."""
-    wrapped = value and _BASE64.fullmatch(value)
-    if not wrapped:
-        return value
-    try:
-        text = base64.b64decode(wrapped[1], validate=True)
-        return text.decode() if base64.b64encode(text).decode() == wrapped[1] else None
-    except (binascii.Error, ValueError):
-        return None
 
 
 def _text(raw: Raw) -> str | None:

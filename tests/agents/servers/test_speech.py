@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import base64
-
 import pytest
 
 from arrowslit.agents.servers import speech
-from arrowslit.agents.servers.mirrors import mirrored, mirrors
 from arrowslit.agents.servers.speech import LEGACY, MODERN, Speech
 from arrowslit.protocol import jsonrpc, mcp
 from arrowslit.tunnel import Exchange
@@ -47,71 +44,3 @@ def test_a_handshake_names_no_session_and_what_follows_does() -> None:
 def test_only_a_call_that_was_given_an_id_has_one() -> None:
     assert speech.request(Speech(MODERN), 1, "tools/list", {}).call_id is None
     assert speech.request(Speech(MODERN), 1, "tools/call", {"name": "a"}, call_id="call_x").call_id == "call_x"
-
-
-# ---------------------------------------------------------------- arguments in headers
-
-
-def schema(**properties: object) -> dict[str, object]:
-    return {"type": "object", "properties": properties}
-
-
-def test_plain_arguments_are_repeated_where_the_schema_says_so() -> None:
-    wanted = mirrors(
-        schema(
-            region={"type": "string", "x-mcp-header": "Region"},
-            size={"type": "integer", "x-mcp-header": "Size"},
-            dry={"type": "boolean", "x-mcp-header": "Dry"},
-            place=schema(city={"type": "string", "x-mcp-header": "City"}),
-            free={"type": "string"},
-        )
-    )
-    arguments = {"region": "eu", "size": 7, "dry": True, "place": {"city": "Zürich"}, "free": "x"}
-
-    headers = dict(mirrored(wanted, arguments))
-
-    city = base64.b64encode("Zürich".encode()).decode()
-    assert headers == {
-        "mcp-param-region": "eu",
-        "mcp-param-size": "7",
-        "mcp-param-dry": "true",
-        "mcp-param-city": f"=?base64?{city}?=",
-    }
-
-
-@pytest.mark.parametrize("arguments", [{}, {"region": None}, {"region": {"a": 1}}, {"region": ["eu"]}])
-def test_what_is_absent_or_not_plain_is_not_repeated(arguments: dict[str, object]) -> None:
-    wanted = mirrors(schema(region={"type": "string", "x-mcp-header": "Region"}))
-
-    assert mirrored(wanted, arguments) == []
-
-
-@pytest.mark.parametrize(
-    "annotated",
-    [
-        {"type": "string", "x-mcp-header": "a b"},
-        {"type": "string", "x-mcp-header": "a\r\nevil: 1"},
-        {"type": "string", "x-mcp-header": ""},
-        {"type": "string", "x-mcp-header": 7},
-        {"type": "object", "x-mcp-header": "A"},
-        {"type": ["string"], "x-mcp-header": "A"},
-        "string",
-    ],
-)
-def test_an_annotation_that_is_none_names_no_header(annotated: object) -> None:
-    assert mirrors(schema(region=annotated)) == {}
-
-
-def test_two_arguments_never_share_a_header() -> None:
-    same = {"type": "string", "x-mcp-header": "Region"}
-    wanted = mirrors(schema(a=same, b={**same, "x-mcp-header": "REGION"}))
-
-    assert mirrored(wanted, {"a": "1", "b": "2"}) == [("mcp-param-region", "1")]
-
-
-def test_a_schema_without_end_is_read_to_an_end() -> None:
-    deep: dict[str, object] = {"type": "string", "x-mcp-header": "Deep"}
-    for _ in range(500):
-        deep = schema(a=deep)
-
-    assert mirrors(deep) == {}

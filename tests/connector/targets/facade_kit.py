@@ -7,7 +7,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,10 +177,12 @@ async def send(
     reply: Answer | None = None,
     after: str | None = None,
     accept: str | None = None,
+    mirrors: Mapping[str, str] | None = None,
 ) -> Answer:
     """One exchange, to its end, which may take ten seconds (servers of the SDK need one or two to start).
 
-    `after` is the last event that the client had. Raises what the exchange raises.
+    `after` is the last event that the client had, `mirrors` are its headers `mcp-param-…`. Raises what the exchange
+    raises.
     """
     reply = reply or Answer()
     headers = [("content-type", "application/json")]
@@ -188,6 +190,7 @@ async def send(
     headers += [("mcp-protocol-version", version)] if version is not None else []
     headers += [("last-event-id", after)] if after is not None else []
     headers += [("accept", accept)] if accept is not None else []
+    headers += [(f"mcp-param-{name}", value) for name, value in (mirrors or {}).items()]
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with asyncio.timeout(10):
         await facade.exchange(Request(method, headers, data, "call_test"), reply)

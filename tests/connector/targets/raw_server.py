@@ -2,7 +2,8 @@
 
 Arguments: `dual` or `legacy`, then what it does besides: `log=FILE` (every line it reads), `stubborn` (it ignores the
 end of its input and SIGTERM), `silent` (no answer to the probe), `touchy` (the probe kills it), `crash` (it does not
-start). It refuses `initialize` once there is a file `refuse` beside the log.
+start), `mirrors` (it lists tools, on two pages, of which `echo` wants its `region` and `of.n` repeated in headers). It
+refuses `initialize` once there is a file `refuse` beside the log.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from typing import Any
 MODERN = "io.modelcontextprotocol/protocolVersion"
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 FLAGS = sys.argv[1:]
+INNER = {"type": "object", "properties": {"n": {"type": "integer", "x-mcp-header": "Of-N"}}}
+REGION = {"type": "string", "x-mcp-header": "Region"}
+MIRRORED = {"name": "echo", "inputSchema": {"type": "object", "properties": {"region": REGION, "of": INNER}}}
 LOG = next((Path(flag[4:]) for flag in FLAGS if flag.startswith("log=")), None)
 
 
@@ -78,6 +82,9 @@ class Server:
             sys.exit(1)
         elif method == "server/discover" and "silent" in FLAGS:
             pass
+        elif method == "tools/list" and "mirrors" in FLAGS:
+            last = params.get("cursor") == "2"
+            result(ident, {"tools": [MIRRORED]} if last else {"tools": [{"name": "pid"}], "nextCursor": "2"})
         elif method == "initialize":
             self.initialize(ident, params)
         elif method == "subscriptions/listen":

@@ -18,12 +18,12 @@ from arrowslit.agents.servers.content import blocks
 from arrowslit.agents.servers.door import Door
 from arrowslit.agents.servers.gathering import Gathering
 from arrowslit.agents.servers.handshake import shake_hands
-from arrowslit.agents.servers.mirrors import Mirrors, mirrored, mirrors
 from arrowslit.agents.servers.reading import Result, ServerError, read
 from arrowslit.agents.servers.speech import Speech
 from arrowslit.agents.servers.tool import ToolAnswer, ToolDefinition, failed, text
 from arrowslit.errors import Error
 from arrowslit.outcome import Outcome
+from arrowslit.protocol.mirrors import Mirror, read_mirrors, repeated
 
 MOST_PAGES = 100
 MOST_TOOLS = 1_000
@@ -40,7 +40,7 @@ class ServerSession:
         self._agreed: Speech | None = agreed  # None: the server has lost the session
         self._renewal = asyncio.Lock()
         self._ids = count(1)
-        self._mirrors: dict[str, Mirrors] | None = None  # by tool; None before the first list
+        self._mirrors: dict[str, tuple[Mirror, ...]] | None = None  # by tool; None before the first list
 
     async def tools(self) -> Sequence[ToolDefinition]:
         """All tools that the agent may use, in the server's order. Raises Error if the whole list cannot be had."""
@@ -54,7 +54,7 @@ class ServerSession:
                 break
             cursor = page.get("nextCursor")
             if not isinstance(cursor, str) or not cursor:
-                self._mirrors = {tool.name: mirrors(tool.input_schema) for tool in found.values()}
+                self._mirrors = {tool.name: read_mirrors(tool.input_schema) for tool in found.values()}
                 return list(found.values())
         raise Error(
             "result_too_large",
@@ -137,7 +137,7 @@ class ServerSession:
             return []
         if self._mirrors is None:
             await self.tools()
-        return mirrored((self._mirrors or {}).get(tool, {}), arguments)
+        return repeated((self._mirrors or {}).get(tool, ()), arguments)
 
     # ------------------------------------------------------------ the session
 

@@ -5,9 +5,7 @@ Source: MCP 2025-11-25 and 2026-07-28, Streamable HTTP and basic lifecycle.
 
 from __future__ import annotations
 
-import base64
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +13,7 @@ import msgspec
 
 from arrowslit import __version__
 from arrowslit.protocol.mcp import MAX_DEADLINE_MS
+from arrowslit.protocol.mirrors import wrapped
 from arrowslit.tunnel import Exchange
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
@@ -23,8 +22,6 @@ SESSION_HEADER = "mcp-session-id"
 
 _PREFIX = "io.modelcontextprotocol/"
 _COMMON = (("content-type", "application/json"), ("accept", "application/json, text/event-stream"))
-_PRINTABLE = re.compile(r"[\x20-\x7e]*")
-_WRAPPED = re.compile(r"=\?base64\?.*\?=")
 
 Fields = Sequence[tuple[str, str]]
 
@@ -92,13 +89,6 @@ def end(speech: Speech) -> Exchange:
     return Exchange("DELETE", _agreed(speech), b"")
 
 
-def header_value(text: str) -> str:
-    """`text` as the value of a header that mirrors the body: as it is, or in base64 where HTTP could change it."""
-    if _PRINTABLE.fullmatch(text) and text == text.strip() and not _WRAPPED.fullmatch(text):
-        return text
-    return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
-
-
 def _post(agreed: Fields, message: Mapping[str, object], headers: Fields = (), call_id: str | None = None) -> Exchange:
     return Exchange("POST", [*_COMMON, *agreed, *headers], msgspec.json.encode(message), call_id)
 
@@ -110,7 +100,7 @@ def _agreed(speech: Speech) -> list[tuple[str, str]]:
 
 def _named(params: Mapping[str, object]) -> list[tuple[str, str]]:
     name = params.get("name")
-    return [("mcp-name", header_value(name))] if isinstance(name, str) else []
+    return [("mcp-name", wrapped(name))] if isinstance(name, str) else []
 
 
 def _milliseconds(deadline: float) -> int:

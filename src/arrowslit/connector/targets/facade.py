@@ -104,7 +104,7 @@ class Facade:
         if manner is None:
             answers.refuse(reply, 406, _NOT_ACCEPTABLE, request_id=posted.id)
         elif modern and self._modern:
-            await self._shared.post(posted, reply, manner)
+            await self._shared.post(posted, reply, manner, dict(request.headers))
         elif modern and posted.method != "initialize":
             # What a legacy server answers; clients of both eras then fall back to `initialize` (reference/mcp.md 1.3).
             answers.refuse(reply, 400, "Bad Request: Missing session ID", request_id=posted.id)

@@ -165,10 +165,13 @@ async def test_invalid_params_for_want_of_meta_is_a_bad_request(tmp_path: Path, 
         assert (await send(facade, body, version="2026-07-28")).status == 400
 
 
-async def test_initialize_does_not_exist_in_the_modern_era(tmp_path: Path) -> None:
+async def test_what_the_modern_era_has_no_more_does_not_exist_whatever_the_server_thinks(tmp_path: Path) -> None:
+    removed = ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"]
     async with running(tmp_path, "dual") as facade:
-        answer = await send(facade, request("initialize", INITIALIZE["params"], modern=True))
-        assert (answer.status, answer.json["error"]["code"], facade.state()["processes"]) == (404, -32601, 1)
+        for method in removed:
+            answer = await send(facade, request(method, INITIALIZE["params"], modern=True))
+            assert (answer.status, answer.json["error"]["code"], facade.state()["processes"]) == (404, -32601, 1)
+    assert [message["method"] for message in heard(tmp_path)] == ["server/discover"]
 
 
 async def test_a_modern_notification_is_taken_and_a_response_is_not(tmp_path: Path) -> None:

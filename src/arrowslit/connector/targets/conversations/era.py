@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from arrowslit.connector.targets.conversations import message
@@ -14,16 +16,12 @@ VERSION_HEADER = "mcp-protocol-version"
 
 _CLIENT = {"name": "arrowslit-connector", "version": "1"}
 
-DISCOVER: tuple[str, object] = (
-    "server/discover",
-    {
-        "_meta": {
-            message.VERSION_KEY: "2026-07-28",
-            message.CLIENT_KEY: _CLIENT,
-            message.CAPABILITIES_KEY: {},
-        }
-    },
-)
+ENVELOPE: Mapping[str, object] = {
+    "_meta": {message.VERSION_KEY: "2026-07-28", message.CLIENT_KEY: _CLIENT, message.CAPABILITIES_KEY: {}}
+}
+"""The params of a modern request of our own that has no others."""
+
+DISCOVER: tuple[str, object] = ("server/discover", ENVELOPE)
 """Method and params of the probe. Only a server of the modern era answers it with a result, or with -32022."""
 
 INITIALIZE: tuple[str, object] = (
@@ -31,6 +29,9 @@ INITIALIZE: tuple[str, object] = (
     {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _CLIENT},
 )
 """Method and params of a handshake of our own."""
+
+REMOVED = frozenset({"initialize", "logging/setLevel", "ping", "resources/subscribe", "resources/unsubscribe"})
+"""What the modern era has no more. A server that serves both may answer it over stdio all the same."""
 
 _UNSUPPORTED_VERSION = -32022  # MCP 2026-07-28
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from arrowslit.connector.targets.conversations import answers, era, message
 from arrowslit.connector.targets.conversations.conversation import Conversation, Waiting
@@ -11,10 +12,11 @@ from arrowslit.connector.targets.conversations.house import House
 from arrowslit.connector.targets.conversations.manner import Manner
 from arrowslit.connector.targets.conversations.message import Posted, Said
 from arrowslit.connector.targets.conversations.outbox import Item
+from arrowslit.connector.targets.conversations.schemas import Schemas
 from arrowslit.connector.targets.conversations.slot import Slot
 from arrowslit.connector.targets.conversations.streams import Plain
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply
-from arrowslit.errors import METHOD_NOT_FOUND
+from arrowslit.errors import HEADER_MISMATCH, METHOD_NOT_FOUND
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Shared:
         self._clock = house.clock
         self._chores = house.chores
         self._heartbeat = house.heartbeat
+        self._schemas = Schemas(house)
         self._slot = Slot(house, self._open)
         self._logs_doubtful_until = 0.0
 
@@ -66,17 +69,17 @@ class Shared:
         conversation, _ = await self._ask_first(era.INITIALIZE)
         self._chores.start(conversation.close())
 
-    async def post(self, posted: Posted, reply: Reply, manner: Manner) -> None:
-        """Answer what a client posted. Raises as `Target.exchange` does."""
+    async def post(self, posted: Posted, reply: Reply, manner: Manner, headers: Mapping[str, str]) -> None:
+        """Answer what a client posted with these headers. Raises as `Target.exchange` does."""
         if posted.method is None:
             answers.refuse(reply, 400, "Bad Request: there is no request to answer")
         elif posted.id is None:
             answers.accept(reply)  # and dropped: no notification of a client means anything beyond its own stream
-        elif posted.method == "initialize":
-            text = "Method not found: initialize does not exist in this protocol version"
+        elif posted.method in era.REMOVED:
+            text = f"Method not found: {posted.method} does not exist in this protocol version"
             answers.refuse(reply, 404, text, code=METHOD_NOT_FOUND, request_id=posted.id)
         else:
-            await self._request(posted, reply, manner)
+            await self._request(posted, reply, manner, headers)
 
     def unsolicited(self, conversation: Conversation, said: Said, line: bytes) -> None:
         """Owner: pass a notification to the one request it belongs to; what belongs to none, or to nobody knows whom,
@@ -86,6 +89,8 @@ class Shared:
             logger.info("%s asked %s, which no client can answer in this era", conversation.name, said.method)
             conversation.tell(message.error_body(said.id, METHOD_NOT_FOUND, "no client answers requests"))
             return
+        if said.method == "notifications/tools/list_changed":
+            self._schemas.forget()
         about = message.about(said)
         if said.method == "notifications/cancelled":
             if (waiting := conversation.waiting_as(about.request_id)) is not None:
@@ -100,9 +105,12 @@ class Shared:
         if self._slot.gone(conversation, why) and self._chores.open:
             self._chores.start(self._revive())
 
-    async def _request(self, posted: Posted, reply: Reply, manner: Manner) -> None:
+    async def _request(self, posted: Posted, reply: Reply, manner: Manner, headers: Mapping[str, str]) -> None:
         complete = message.VERSION_KEY in posted.meta and message.CAPABILITIES_KEY in posted.meta
         conversation = await self._slot.take()
+        if posted.method == "tools/call" and (wrong := await self._schemas.disagreement(conversation, posted, headers)):
+            answers.refuse(reply, 400, wrong, code=HEADER_MISMATCH, request_id=posted.id)
+            return
         try:
             async with conversation.exchange(posted, reply) as waiting:
                 with self._heartbeat.over(waiting.outbox):
