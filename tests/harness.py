@@ -295,7 +295,8 @@ class Relay(Program):
 
 
 class Connector(Program):
-    """`arrowslit connect` for a tunnel of a relay; `target` as on the command line. Its state is in `folder`.
+    """`arrowslit connect` for a tunnel of a relay; `target` as on the command line, or a connector.toml as `file`. Its
+    state is in `folder`.
 
     Without a `folder` it is beside the relay's state, one for each tunnel. `env` adds to its environment and replaces
     what this class sets (ARROWSLIT_RELAY, ARROWSLIT_TUNNEL_TOKEN).
@@ -305,15 +306,17 @@ class Connector(Program):
         self,
         relay: Relay,
         tunnel: Tunnel,
-        target: str,
+        target: str = "",
         *options: str,
+        file: Path | None = None,
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
         folder = folder or relay.state.parent / f"connector-{tunnel.name}"
         self.state = folder / "state"
-        words = ["connect", "--target", target, "--name", tunnel.name, "--state", str(self.state), *options]
+        offered = ["--config", str(file)] if file else ["--target", target, "--name", tunnel.name]
+        words = ["connect", *offered, "--state", str(self.state), *options]
         use = {"ARROWSLIT_RELAY": str(relay.address), "ARROWSLIT_TUNNEL_TOKEN": tunnel.token}
         super().__init__(folder, words, {**use, **(env or {})}, cwd)
 

@@ -14,8 +14,9 @@ import pytest
 
 from arrowslit.demo.stage import SERVER
 from tests.cli.kit import at, invoke
-from tests.harness import Connector, Relay, environment
+from tests.harness import Connector, Relay, arrowslit, environment
 
+ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 QUESTION = "How many BOLT8 do we have?"
 
@@ -59,3 +60,13 @@ def test_the_first_one_needs_nothing_but_the_sdk() -> None:
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
     assert imported == {"__future__", "anthropic", "os", "sys"}
+
+
+def test_the_file_of_a_connector_can_be_used() -> None:
+    checked = arrowslit("connect", "--config", "examples/connector.toml", "--check", "--json", cwd=ROOT).ok().json
+
+    assert checked["name"] == "internal"
+    assert {each["name"]: each["tools"] for each in checked["targets"]} == {
+        "hello": ["hello"],
+        "wiki": ["read_page", "search"],
+    }

@@ -96,6 +96,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         # things that are named
         "agent_not_found": _refused(INVALID_REQUEST, 404),
         "server_not_found": _refused(INVALID_REQUEST, 404),
+        "server_ambiguous": _refused(INVALID_REQUEST, 400),
+        "agent_ambiguous": _refused(INVALID_REQUEST, 400),
         "session_not_found": _refused(INVALID_REQUEST, 404),
         "tunnel_not_found": _refused(INVALID_REQUEST, 404),
         "key_not_found": _refused(INVALID_REQUEST, 404),
@@ -144,6 +146,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "certificate_unusable": _refused(INVALID_REQUEST, 500),
         "ceiling_invalid": _refused(INVALID_REQUEST, 400),
         "oidc_invalid": _refused(INVALID_REQUEST, 400),
+        "config_invalid": _refused(INVALID_REQUEST, 400),
         "target_invalid": _refused(INVALID_REQUEST, 400),
         "target_failed": _refused(INVALID_REQUEST, 502),
         "sandbox_unavailable": Code(None, INVALID_REQUEST, 503, 503, exit=125),

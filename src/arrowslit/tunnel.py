@@ -113,10 +113,14 @@ class TokenRevoked:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One MCP server as an agent knows it: its name there, and the tunnel it is behind."""
+    """One MCP server as an agent knows it: its name there, and the tunnel it is behind.
+
+    `target` is its name at the connector, None for the only one that is offered there.
+    """
 
     name: str
     tunnel_id: str
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +267,10 @@ class Certificates(Protocol):
 
 class Links(Protocol):
     """What is known of the connectors that serve a tunnel now."""
+
+    def check(self, server: Server) -> None:
+        """Raise Error `server_ambiguous` if several servers are offered and `server` does not say which one it is."""
+        ...
 
     def status(self, tunnel_id: str) -> Mapping[str, object]:
         """Facts for `tunnel status`: JSON values only."""

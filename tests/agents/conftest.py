@@ -19,6 +19,7 @@ from arrowslit.ledger.chain import seal
 from arrowslit.ledger.find import CallFinder
 from arrowslit.principal import Scope
 from arrowslit.store.open import Store
+from arrowslit.tunnel import Server
 from tests.agents.bench import Records
 from tests.agents.kit import Caller
 from tests.store.kit import ManualClock, opened
@@ -26,6 +27,9 @@ from tests.store.kit import ManualClock, opened
 
 class NoLinks:
     """Nobody is connected."""
+
+    def check(self, server: Server) -> None:
+        return
 
     def status(self, tunnel_id: str) -> Mapping[str, object]:
         return {"connected": False, "connectors": []}

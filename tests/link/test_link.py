@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
 from arrowslit.link.link import HIGH_WATER, PING_EVERY, Link, LinkLost, Stream, StreamEvent
 from arrowslit.link.pipe import MAX_MESSAGE, CloseCode, PipeListener
@@ -443,7 +444,7 @@ def test_a_drained_link_takes_no_new_streams_and_finishes_those_it_has() -> None
 def test_a_stream_that_is_given_up_before_its_task_began_never_reaches_the_target() -> None:
     async def story(tunnel: Tunnel) -> None:
         target = FakeTarget()
-        server = Server(target, OPEN)
+        server = Server([Offer(target, OPEN)])
         head = exchange.encode(exchange.RequestHead("POST", [], "call_1"))
         async with asyncio.TaskGroup() as tasks:
 

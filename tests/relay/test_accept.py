@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from arrowslit.connector import dial
+from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
 from arrowslit.errors import Error
 from arrowslit.link.link import Link
@@ -91,9 +92,8 @@ class Ends:
                 identity=dial.Identity(self.name, self.connector_key, "folder", "process"),
                 dial=dialled,
                 relay_fingerprint=self.fingerprint,
-                server=Server(sim.SimTarget(chance), ceiling),
-                ceiling=ceiling,
-                facts={"ceiling": ceiling.source.value},
+                server=Server([Offer(sim.SimTarget(chance), ceiling)]),
+                facts={},
                 clock=clock,
                 random=random_bytes(2),
                 on_open=welcomes.append,
@@ -323,7 +323,7 @@ def test_what_the_ceiling_declares_reaches_the_relay() -> None:
             words = offered(read_only=["look"], idempotent=["set"])
             link.hello(hello.encode(prove(words, hello.decode(first.payload, hello.Offer), key(2))))
             await link.greeting()
-            found = {tool: effect.value for tool, effect in hub.pick("tnl_inventory").effects.items()}
+            found = {tool: effect.value for tool, effect in hub.pick("tnl_inventory").targets[None].effects.items()}
             hub.close()
             return found
 

@@ -24,6 +24,7 @@ from arrowslit.app.build.relay import Relay, open_relay
 from arrowslit.app.config import Listen, RelayConfig
 from arrowslit.clock import SystemClock
 from arrowslit.connector.dial import Dialled, Dialler, Identity
+from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
 from arrowslit.link import websocket
 from arrowslit.policy.ceiling import OPEN
@@ -200,8 +201,7 @@ def connector(url: str, token: str, target: FakeTarget) -> Dialler:
         identity=Identity(TUNNEL, Ed25519PrivateKey.generate(), os.urandom(8).hex(), os.urandom(8).hex()),
         dial=dialled,
         relay_fingerprint=None,
-        server=Server(target, OPEN),
-        ceiling=OPEN,
+        server=Server([Offer(target, OPEN)]),
         facts={},
         clock=SystemClock(),
         random=os.urandom,

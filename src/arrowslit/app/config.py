@@ -105,10 +105,14 @@ class RelayConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectConfig:
-    """What `arrowslit connect` was told. `token` is None where one was registered earlier or has to be."""
+    """What `arrowslit connect` was told. `token` is None where one was registered earlier or has to be.
 
-    target: str
+    `file` is a connector.toml that says what is offered; `target` and what belongs to it are empty then.
+    """
+
     name: str
+    target: str = ""
+    file: Path | None = None
     relay: RelayAddress
     token: str | None
     state: Path

@@ -1,17 +1,22 @@
-"""The life of `arrowslit connect`: start the target, keep the tunnel open, and leave without losing a call."""
+"""The life of `arrowslit connect`: start the targets, keep the tunnel open, and leave without losing a call."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from arrowslit.app.build.connector import Connector, open_connector
+from arrowslit.app.build.connector import Connector, open_connector, read_plan
 from arrowslit.app.config import ConnectConfig
 from arrowslit.app.health import health
+from arrowslit.app.problems import problems
 from arrowslit.app.serve import serve_health
 from arrowslit.app.signals import signals
+from arrowslit.errors import Error
 from arrowslit.protocol import hello
+
+log = logging.getLogger(__name__)
 
 CALLS_FINISH = 10.0  # seconds that running calls have after SIGTERM
 
@@ -28,7 +33,8 @@ class Opened:
 async def connect(
     config: ConnectConfig, started: Callable[[Connector], None], opened: Callable[[Opened], None]
 ) -> None:
-    """Run a connector until SIGTERM or SIGINT, the second of which does not wait for running calls.
+    """Run a connector until SIGTERM or SIGINT, the second of which does not wait for running calls. SIGHUP reads its
+    file again, if it has one.
 
     `started` hears once that the target runs, `opened` once of the first link. Raises Error, in groups, for what stands
     in the way of either and will not pass by waiting.
@@ -42,7 +48,7 @@ async def connect(
             task.cancel()
         run.leaving.set()
 
-    with signals(stop):
+    with signals(stop, None if config.file is None else run.again.set):
         try:
             await run.until_left()
         except asyncio.CancelledError:
@@ -56,6 +62,7 @@ class _Run:
         self, config: ConnectConfig, on_start: Callable[[Connector], None], on_first: Callable[[Opened], None]
     ) -> None:
         self.leaving = asyncio.Event()
+        self.again = asyncio.Event()  # the file is to be read again
         self.started = False
         self._config = config
         self._on_start = on_start
@@ -68,7 +75,10 @@ class _Run:
             self.started = True
             self._fingerprint = connector.fingerprint
             self._on_start(connector)
-            running = [tasks.create_task(connector.dialler.keep_connected())]
+            running = [
+                tasks.create_task(connector.dialler.keep_connected()),
+                tasks.create_task(self._reload(connector)),
+            ]
             if self._config.health is not None:
                 running.append(tasks.create_task(serve_health(health(connector), self._config.health)))
             await self.leaving.wait()
@@ -76,7 +86,29 @@ class _Run:
             for task in running:
                 task.cancel()
 
+    async def _reload(self, connector: Connector) -> None:
+        """Apply the file anew whenever that is wished: as a whole, or not at all. Never returns."""
+        while True:
+            await self.again.wait()
+            self.again.clear()
+            try:
+                plan = read_plan(self._config)
+                await connector.offer(plan)
+            except Error as error:
+                _say_kept(error)
+            else:
+                log.info("%s is in use: %s", self._config.file, ", ".join(str(each.name) for each in plan.targets))
+
     def _open(self, welcome: hello.Welcome) -> None:
         if not self._opened:
             self._opened = True
             self._on_first(Opened(welcome.tunnel, self._fingerprint, welcome.pinned))
+
+
+def _say_kept(error: Error) -> None:
+    """Why a file was not applied, every problem on a line."""
+    log.error("%s; what was offered before is offered still", error.message)
+    for each in problems(error):
+        log.error("  %s; %s", each, each.hint)
+    if not problems(error):
+        log.error("  %s", error.hint)

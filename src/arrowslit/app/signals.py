@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a plain call, for as long as a block runs."""
+"""SIGTERM, SIGINT and SIGHUP as plain calls, for as long as a block runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at each SIGTERM and SIGINT. Outside of the main thread somebody else decides when it ends."""
+def signals(stop: Callable[[], None], reload: Callable[[], None] | None = None) -> Iterator[None]:
+    """Call `stop` at each SIGTERM and SIGINT, and `reload`, if there is one, at each SIGHUP.
+
+    Outside of the main thread somebody else decides when it ends.
+    """
     loop = asyncio.get_running_loop()
-    caught = (signal.SIGTERM, signal.SIGINT)
+    caught = {signal.SIGTERM: stop, signal.SIGINT: stop} | ({signal.SIGHUP: reload} if reload else {})
     try:
-        for number in caught:
-            loop.add_signal_handler(number, stop)
+        for number, meant in caught.items():
+            loop.add_signal_handler(number, meant)
     except (RuntimeError, ValueError):
         yield
         return

@@ -40,6 +40,7 @@ def command() -> None:
 @command.command()
 @click.argument("name", required=False)
 @click.option("--tunnel", metavar="TUNNEL", help="The tunnel, by name or id, behind which its server is.")
+@click.option("--server", metavar="NAME", help="Which server, where the connector of that tunnel offers several.")
 @click.option("--allow", multiple=True, metavar="TOOL", help="A tool that it may use. May be repeated.")
 @click.option("--confirm", multiple=True, metavar="TOOL", help="One that it may use once somebody has confirmed it.")
 @click.option("--resource", multiple=True, metavar="URI", help=RESOURCE)
@@ -68,6 +69,7 @@ def command() -> None:
 def create(
     name: str | None,
     tunnel: str | None,
+    server: str | None,
     allow: tuple[str, ...],
     confirm: tuple[str, ...],
     resource: tuple[str, ...],
@@ -100,10 +102,12 @@ def create(
         tunnel = tunnel or allow_everything
     if tunnel is not None:
         listed = [*allow, *({"name": each, "confirm": True} for each in confirm)]
-        server: JSON = {"type": "tunnel", "tunnel_id": options.tunnel(tunnel), "tool_allowlist": listed}
-        body["mcp_servers"] = [server | _named(resource, prompt)]
-    elif allow or confirm or resource or prompt:
-        raise Error("usage", "--allow, --confirm, --resource and --prompt are of the server behind --tunnel")
+        behind: JSON = {"type": "tunnel", "tunnel_id": options.tunnel(tunnel), "tool_allowlist": listed}
+        behind |= {} if server is None else {"server": server}
+        body["mcp_servers"] = [behind | _named(resource, prompt)]
+    elif allow or confirm or resource or prompt or server is not None:
+        what = "--server, --allow, --confirm, --resource and --prompt"
+        raise Error("usage", f"{what} speak of what is behind --tunnel")
     if allow_everything is not None:
         _grant_whole(body, allow_everything)
     if "name" not in body:
@@ -258,7 +262,11 @@ def _grant_whole(body: JSON, server: str) -> None:
 
 
 def _leads_to(entry: JSON, server: str) -> bool:
-    """Whether an entry that has no other name is the server behind the tunnel of that name, or id."""
+    """Whether an entry that has no other name is the server of that name at its connector, or the one behind the tunnel
+    of that name, or id.
+    """
+    if "server" in entry:
+        return "name" in entry or entry["server"] == server
     return "name" in entry or entry["tunnel_id"] in (server, options.tunnel(server))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
+from arrowslit.app.problems import problems
 from arrowslit.errors import Error
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
@@ -40,11 +41,15 @@ def failure(error: Error) -> dict[str, object]:
     call: dict[str, object] = {} if error.row.outcome is None else {"outcome": error.row.outcome.value}
     if "call_id" in error.details:
         call["call_id"] = error.details["call_id"]
-    return {**call, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
+    listed = {"problems": error.details["problems"]} if "problems" in error.details else {}
+    return {**call, "error": {"code": error.code, "message": error.message, "hint": error.hint, **listed}}
 
 
 def _sentences(error: Error) -> Iterable[str]:
     yield f"arrowslit: {plain(error.message)}"
+    for each in problems(error):
+        yield f"  {plain(str(each))}"
+        yield f"    {plain(each.hint or '')}".rstrip()
     if stderr := str(error.details.get("stderr", "")).strip():
         yield "the end of what it said:"
         yield from (f"  | {plain(line)}" for line in stderr.splitlines()[-20:])

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from arrowslit.clock import Clock, rfc3339
 from arrowslit.connector.backoff import wait
+from arrowslit.connector.offer import Announced
 from arrowslit.connector.serve import Server
 from arrowslit.errors import CODES, Error
 from arrowslit.ids import RandomBytes, tunnel_id
 from arrowslit.link.link import Link, Stream
 from arrowslit.link.pipe import CloseCode, Pipe
-from arrowslit.policy.ceiling import Ceiling
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import hello
 from arrowslit.protocol.state import Role
@@ -27,6 +27,8 @@ from arrowslit.protocol.state import Role
 log = logging.getLogger(__name__)
 
 HANDSHAKE = 10.0  # seconds from the upgrade to the relay's decision
+
+_REPLACED = "another link took its place"
 
 _HOPELESS = frozenset({"connector_unauthenticated", "relay_not_trusted", "registration_refused", "name_taken"})
 """Refusals that waiting does not mend: at the first try they end `connect`, later they are tried again with
@@ -88,7 +90,6 @@ class Dialler:
         dial: Callable[[], Awaitable[Dialled]],
         relay_fingerprint: str | None,
         server: Server,
-        ceiling: Ceiling,
         facts: Mapping[str, str],
         clock: Clock,
         random: RandomBytes,
@@ -99,13 +100,18 @@ class Dialler:
         self._dial = dial
         self._fingerprint = relay_fingerprint
         self._server = server
-        self._ceiling = ceiling
         self._facts = facts
         self._clock = clock
         self._random = random
         self._on_open = on_open
-        self._links: set[Link] = set()
+        self._links: dict[Link, asyncio.Event] = {}  # and what ends the wait for the next one
+        self._told: Announced | None = None  # what the newest link says of the offers
         self._leaving = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """The tunnel's."""
+        return self._identity.name
 
     async def keep_connected(self) -> None:
         """Connect, serve, connect again, until cancelled or drained.
@@ -125,6 +131,8 @@ class Dialler:
                         attempt, lost_at = 0, self._clock.monotonic()
                     if self._leaving.is_set():
                         return
+                    if link in self._links and link.usable:
+                        continue  # what is offered has changed: the next link says so, and this one finishes
                     self.state.reconnects += 1
                     if link.draining and answered:
                         continue  # the relay is going: the next link is dialled before this one ends
@@ -132,6 +140,11 @@ class Dialler:
                 log.warning("not connected (%s): next try in %.1f s", self.state.last_error, pause)
                 await self._clock.sleep(pause)
                 attempt += 1
+
+    def renew(self) -> None:
+        """Say anew what is offered, over another link. Calls that run on the one there is end there."""
+        for over in self._links.values():
+            over.set()
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls and dial no more. Returns once the running calls have ended, or after `seconds`.
@@ -177,6 +190,8 @@ class Dialler:
                 raise Error("relay_unreachable", f"the relay did not greet within {HANDSHAKE:.0f} s") from error
             raise
         log.info("connected: %s is open", welcome.tunnel)
+        for older in [each for each in self._links if each.usable]:
+            tasks.create_task(self._finish(older))
         self.state.tunnel = welcome.tunnel
         self._on_open(welcome)
         return link
@@ -185,7 +200,7 @@ class Dialler:
         tasks.create_task(self._server.stream(stream))
 
     async def _until_replaced(self, link: Link, links: asyncio.TaskGroup) -> bool:
-        """Run a link until it is gone, or until the relay drains it. True if a ping was answered on it."""
+        """Run a link until it is gone, the relay drains it, or `renew`. True if a ping was answered on it."""
         answered = False
         over = asyncio.Event()
 
@@ -195,20 +210,32 @@ class Dialler:
 
         link.on_ponged = ponged
         link.on_draining = over.set
+        self._links[link] = over
         links.create_task(self._run(link, over))
+        if self._told != self._server.offers.announced():
+            over.set()  # it changed during the greetings
         await over.wait()
         return answered
 
+    async def _finish(self, link: Link) -> None:
+        """Close a link that another one has taken the place of, once nothing runs on it."""
+        link.drain()
+        while link in self._links and link.peer.streams:
+            await self._clock.sleep(1)
+        link.close(CloseCode.NORMAL, _REPLACED)
+
     async def _run(self, link: Link, over: asyncio.Event) -> None:
-        self._links.add(link)
         self.state.connected += 1
         self.state.connected_since = self._clock.now()
         try:
             reason = await link.run()
-            self.state.last_error = reason
-            log.warning("the link is gone: %s", reason)
+            if reason == _REPLACED:
+                log.info("the link is gone: %s", reason)
+            else:
+                self.state.last_error = reason
+                log.warning("the link is gone: %s", reason)
         finally:
-            self._links.remove(link)
+            del self._links[link]
             self.state.connected -= 1
             over.set()
 
@@ -225,6 +252,7 @@ class Dialler:
         nonce = self._random(32)
         transcript = hello.Transcript(offer.nonce, nonce, tunnel_id(identity.name), version, features)
         proof = identity.key.sign(transcript.signed_by("connector", certificate))
+        offered = self._told = self._server.offers.announced()
         link.hello(
             hello.encode(
                 hello.Hello(
@@ -237,9 +265,11 @@ class Dialler:
                     key=identity.public_key,
                     proof=proof,
                     certificate=certificate,
-                    read_only=sorted(self._ceiling.read_only),
-                    idempotent=sorted(self._ceiling.idempotent),
-                    facts=dict(self._facts),
+                    read_only=offered.read_only,
+                    idempotent=offered.idempotent,
+                    facts={**self._facts, "ceiling": offered.ceiling},
+                    targets=offered.targets,
+                    beside=any(link.usable for link in self._links),
                 )
             )
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Request, Target, TooLarge
+from arrowslit.connector.offer import MAX_CALLS, Offer, Offers
+from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Request, TooLarge
 from arrowslit.link.link import Stream
 from arrowslit.policy.ceiling import Ceiling
 from arrowslit.policy.decide import LIST_METHODS, Deny, may_see
@@ -20,7 +21,6 @@ from arrowslit.tunnel import Headers
 log = logging.getLogger(__name__)
 
 MAX_BODY = 5 * 1024 * 1024  # what the relay takes at its door (4 MiB), and what it writes into it
-MAX_CALLS = 1024  # at once; the relay keeps to half of it
 MAX_LISTENERS = 1024  # streams that only listen, which take no place away from calls
 
 
@@ -75,11 +75,12 @@ class StreamReply:
 
 
 class Server:
-    """Serves the streams of all links of this connector."""
+    """Serves the streams of all links of this connector. `offers` may be replaced while it runs: what began with a
+    target ends with it.
+    """
 
-    def __init__(self, target: Target, ceiling: Ceiling) -> None:
-        self._target = target
-        self._ceiling = ceiling
+    def __init__(self, offers: Iterable[Offer]) -> None:
+        self.offers = Offers(offers)
         self._running = 0
         self.listening = 0  # of them, GET streams, which stay open for as long as their clients do
         self.outcomes: dict[str, int] = {}
@@ -127,36 +128,23 @@ class Server:
         body = await _body(stream)
         if body and head.method != "POST":
             raise NotStarted(f"a {head.method} has no body")  # which nobody would have decided about
-        if self._ceiling.limits:
-            self._ask_ceiling(head, body, reply)
+        offer = self.offers.find(head.target)
+        if offer.ceiling.limits:
+            _ask_ceiling(offer.ceiling, head, body, reply)
         request = Request(head.method, head.headers, body, head.call)
         listens = head.method == "GET"
+        if not listens and offer.calls >= offer.most:
+            raise NotStarted(f"this target answers {offer.most} requests at once")
         if listens and self.listening >= MAX_LISTENERS:
             raise NotStarted(f"this connector holds {MAX_LISTENERS} event streams open at once")
         self.listening += listens
+        offer.enter(listens=listens)
         try:
-            await self._target.exchange(request, reply)
+            await offer.target.exchange(request, reply)
         finally:
+            offer.leave(listens=listens)
             self.listening -= listens
         reply.end()
-
-    def _ask_ceiling(self, head: exchange.RequestHead, body: bytes, reply: StreamReply) -> None:
-        """The owner of this machine decides by what the server would read, and not by what the relay says about it."""
-        if head.method != "POST":
-            reply.shows = self._shows
-            return
-        try:
-            asked = mcp.peek(jsonrpc.read(body), head.headers)
-        except jsonrpc.Refused as refused:
-            raise _Denied(refused.message) from refused
-        verdict = self._ceiling.decide(asked)
-        if isinstance(verdict, Deny):
-            raise _Denied(verdict.message)
-        if asked.method in LIST_METHODS:
-            reply.shows = self._shows
-
-    def _shows(self, kind: str, name: str, _: object) -> bool:
-        return may_see(self._ceiling, kind, name)
 
     def _reset(self, stream: Stream, ending: Ending, detail: str) -> None:
         self._count(ending)
@@ -167,6 +155,26 @@ class Server:
 
 
 _REASONS = frozenset(Cancel)
+
+
+def _ask_ceiling(ceiling: Ceiling, head: exchange.RequestHead, body: bytes, reply: StreamReply) -> None:
+    """The owner of this machine decides by what the server would read, and not by what the relay says about it."""
+
+    def shows(kind: str, name: str, _: object) -> bool:
+        return may_see(ceiling, kind, name)
+
+    if head.method != "POST":
+        reply.shows = shows
+        return
+    try:
+        asked = mcp.peek(jsonrpc.read(body), head.headers)
+    except jsonrpc.Refused as refused:
+        raise _Denied(refused.message) from refused
+    verdict = ceiling.decide(asked)
+    if isinstance(verdict, Deny):
+        raise _Denied(verdict.message)
+    if asked.method in LIST_METHODS:
+        reply.shows = shows
 
 
 async def _body(stream: Stream) -> bytes:

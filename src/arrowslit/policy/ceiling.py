@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -155,31 +155,59 @@ def parse(text: str) -> Ceiling:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise _invalid(f"it is not TOML: {error}") from None
+    ceiling, flaws = read(table)
+    if flaws:
+        raise flaws[0].error
+    return ceiling
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with one key of a ceiling; an empty `key` means the ceiling as a whole."""
+
+    key: str
+    error: Error
+
+
+def read(table: Mapping[str, object]) -> tuple[Ceiling, list[Flaw]]:
+    """The ceiling in a TOML table, and everything that is wrong with it; it is good for nothing unless that is
+    nothing.
+    """
+    flaws = [Flaw(key, _invalid(f"unknown key {echo(key)}")) for key in sorted(table.keys() - _CHECKS.keys())]
     if not table:
-        raise _invalid("it is empty")
-    if unknown := sorted(table.keys() - _KEYS):
-        raise _invalid(f"unknown key {echo(unknown[0])}")
-    return Ceiling(
+        flaws.append(Flaw("", _invalid("it is empty")))
+    listed: dict[str, frozenset[str]] = {}
+    for key, check in _CHECKS.items():
+        try:
+            listed[key] = frozenset() if _any(table, key) else _list(table, key, check)
+        except Error as error:
+            flaws.append(Flaw(key, error))
+            listed[key] = frozenset()
+    names = {key: Names(listed[key], any=_any(table, key)) for key in _ANY}
+    ceiling = Ceiling(
         Source.FILE,
-        tools=_names(table, "tools", check_tool),
-        resources=_names(table, "resources", check_resource),
-        prompts=_names(table, "prompts", check_prompt),
-        tenants=_names(table, "tenants", check_tenant),
-        hosts=_list(table, "hosts", _check_host),
-        read_only=_list(table, "read_only", check_tool),
-        idempotent=_list(table, "idempotent", check_tool),
+        tools=names["tools"],
+        resources=names["resources"],
+        prompts=names["prompts"],
+        tenants=names["tenants"],
+        hosts=listed["hosts"],
+        read_only=listed["read_only"],
+        idempotent=listed["idempotent"],
     )
+    return ceiling, flaws
 
 
-_KEYS = frozenset({"tools", "resources", "prompts", "tenants", "hosts", "read_only", "idempotent"})
+_ANY = frozenset({"tools", "resources", "prompts", "tenants"})  # where `["*"]` stands for every name
+
+
+def _any(table: Mapping[str, object], key: str) -> bool:
+    return key in _ANY and table.get(key) == ["*"]
+
+
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+):[0-9]{1,5}")
 
 
-def _names(table: dict[str, object], key: str, check: Callable[[str], str]) -> Names:
-    return Names(any=True) if table.get(key) == ["*"] else Names(_list(table, key, check))
-
-
-def _list(table: dict[str, object], key: str, check: Callable[[str], str]) -> frozenset[str]:
+def _list(table: Mapping[str, object], key: str, check: Callable[[str], str]) -> frozenset[str]:
     value = table.get(key, [])
     if not isinstance(value, list):
         raise _invalid(f"{key} is not a list")
@@ -198,8 +226,19 @@ def _checked(name: object, check: Callable[[str], str], where: str) -> str:
 def _check_host(text: str) -> str:
     """`host:port` in lower case; the connector reads it as strictly as the address of a target."""
     if not _HOST.fullmatch(text.lower()):
-        raise _invalid(f"{text!r} is not host:port")
+        raise Error("ceiling_invalid", f"{text!r} is not host:port", hint="write it as db.internal:5432")
     return text.lower()
+
+
+_CHECKS: Mapping[str, Callable[[str], str]] = {
+    "tools": check_tool,
+    "resources": check_resource,
+    "prompts": check_prompt,
+    "tenants": check_tenant,
+    "hosts": _check_host,
+    "read_only": check_tool,
+    "idempotent": check_tool,
+}
 
 
 def _invalid(why: str) -> Error:

@@ -16,12 +16,15 @@ class Malformed(Exception):
     """A head that is not one. The text is for the log."""
 
 
-class RequestHead(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """Relay to connector. `call` is the call id; the body follows as DATA."""
+class RequestHead(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defaults=True):
+    """Relay to connector. `call` is the call id, `target` the name of one of several servers that the connector offers;
+    the body follows as DATA.
+    """
 
     method: str
     headers: list[tuple[str, str]]
     call: str
+    target: str | None = None
 
 
 class ResponseHead(msgspec.Struct, frozen=True, forbid_unknown_fields=False):

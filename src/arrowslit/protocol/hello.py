@@ -31,12 +31,24 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     nonce: bytes
 
 
+class Offered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One server that a connector offers. `read_only` and `idempotent` are the tools that its ceiling declares so;
+    `ceiling` is shown by `status` and decides nothing.
+    """
+
+    name: str
+    read_only: list[str] = []
+    idempotent: list[str] = []
+    ceiling: str = ""
+
+
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """Connector to relay. `connector` names the state folder, `instance` the process, `key` is the Ed25519 public key.
 
-    `certificate` is the SHA-256 of the relay's certificate (DER) as the connector saw it, None without TLS.
-    `read_only` and `idempotent` are the tools that the ceiling declares so; `facts` are shown by `status` and decide
-    nothing.
+    `certificate` is the SHA-256 of the relay's certificate (DER) as the connector saw it, None without TLS. `targets`
+    are the servers that have names; without any the connector offers one that has none, and `read_only` and
+    `idempotent` are the tools that its ceiling declares so. `facts` are shown by `status` and decide nothing.
+    `beside`: the link before this one is good, and finishes what runs on it.
     """
 
     version: int
@@ -51,6 +63,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     read_only: list[str] = []
     idempotent: list[str] = []
     facts: dict[str, str] = {}
+    targets: list[Offered] = []
+    beside: bool = False
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):

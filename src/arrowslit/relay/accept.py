@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from arrowslit.clock import Clock
 from arrowslit.errors import Error
-from arrowslit.ids import RandomBytes, tunnel_id
+from arrowslit.ids import RandomBytes, check_name, tunnel_id
 from arrowslit.link.link import Link
 from arrowslit.link.pipe import CloseCode, Pipe
 from arrowslit.outcome import Effect
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import hello
 from arrowslit.protocol.state import Role
-from arrowslit.relay.hub import Hub, Served
+from arrowslit.relay.hub import Hub, Offered, Served
 from arrowslit.tunnel import Enrolment, KeyBinding, Registration, Tunnel, fingerprint
 
 log = logging.getLogger(__name__)
@@ -78,25 +78,28 @@ class Accept:
         link = Link(pipe, Role.RELAY, self._clock)
         try:
             async with asyncio.timeout(HANDSHAKE):
-                served = await self._greet(link, token)
+                greeted = await self._greet(link, token)
         except TimeoutError:
             self._refuse(link, Error("handshake_timeout", f"no valid hello within {HANDSHAKE:.0f} s"))
             return
         except Error as error:
             self._refuse(link, error)
             return
-        if served is None:
+        if greeted is None:
             return
+        served, beside = greeted
         log.info("connector %s serves %s", served.connector, served.tunnel_id)
-        self._hub.add(served)
+        self._hub.add(served, beside=beside)
         try:
             reason = await link.run()
             log.warning("the link of %s is gone: %s", served.tunnel_id, reason)
         finally:
             self._hub.remove(served)
 
-    async def _greet(self, link: Link, token: str) -> Served | None:
-        """The handshake (hello.py). None: the connector hung up."""
+    async def _greet(self, link: Link, token: str) -> tuple[Served, bool] | None:
+        """The handshake (hello.py), and whether an older link of the same process lives on. None: the connector hung
+        up.
+        """
         nonce = self._random(32)
         offer = hello.Offer(
             versions=list(hello.VERSIONS),
@@ -130,7 +133,7 @@ class Accept:
                 )
             )
         )
-        return Served(
+        served = Served(
             tunnel_id=tunnel.id,
             link=link,
             connector=hashlib.sha256(said.connector.encode()).hexdigest()[:12],
@@ -138,9 +141,10 @@ class Accept:
             fingerprint=fingerprint(said.key),
             since=self._clock.now(),
             bound=bound,
-            effects=_effects(said),
+            targets=_targets(said),
             facts=dict(list(said.facts.items())[:16]),
         )
+        return served, said.beside
 
     async def _admit(
         self, entitled: Tunnel | Registration, said: hello.Hello, wanted: str
@@ -219,6 +223,18 @@ def _check_proof(said: hello.Hello, transcript: bytes) -> None:
         raise Error("proof_invalid", "the connector did not prove that it holds its key") from error
 
 
-def _effects(said: hello.Hello) -> dict[str, Effect]:
+def _targets(said: hello.Hello) -> dict[str | None, Offered]:
+    """The servers that are offered, by name; under None the one of a connector that names none."""
+    if not said.targets:
+        return {None: Offered(_effects(said.read_only, said.idempotent), said.facts.get("ceiling", "")[:200])}
+    offered: dict[str | None, Offered] = {}
+    for each in said.targets:
+        if check_name(each.name, what="target name") in offered:
+            raise Error("protocol_error", "the connector offers two servers of one name")
+        offered[each.name] = Offered(_effects(each.read_only, each.idempotent), each.ceiling[:200])
+    return offered
+
+
+def _effects(read_only: Iterable[str], idempotent: Iterable[str]) -> dict[str, Effect]:
     """What the ceiling declares. The stronger claim wins where a tool stands in both lists."""
-    return dict.fromkeys(said.idempotent, Effect.IDEMPOTENT) | dict.fromkeys(said.read_only, Effect.READ_ONLY)
+    return dict.fromkeys(idempotent, Effect.IDEMPOTENT) | dict.fromkeys(read_only, Effect.READ_ONLY)

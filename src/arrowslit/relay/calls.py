@@ -88,6 +88,7 @@ class Calls:
         tunnel = self._tunnels.get(grant.server.tunnel_id)
         if tunnel is None:
             raise Error("server_not_found", "the tunnel of this server is gone", hint="grant the agent another server")
+        self._hub.check(grant.server)
         caller = Caller(principal, grant, tunnel)
         match exchange.method:
             case "POST":
@@ -148,6 +149,7 @@ class Calls:
         return Ticket(
             call_id=call_id,
             tunnel_id=caller.tunnel.id,
+            target=grant.server.target,
             method="POST",
             headers=_forwarded(exchange, session),
             body=jsonrpc.write(stamped),
@@ -183,6 +185,7 @@ class Calls:
         ticket = Ticket(
             call_id=self._call_id(exchange),
             tunnel_id=caller.tunnel.id,
+            target=caller.grant.server.target,
             method=exchange.method,
             headers=_forwarded(exchange, session),
             body=b"",
@@ -211,7 +214,8 @@ class Calls:
     def _late_answers(self, caller: Caller, session: Session | None) -> Callable[[jsonrpc.Id], None] | None:
         if session is None:
             return None
-        return lambda request_id: self._pending.seen(Key(caller.tunnel.id, session, request_id))
+        server = caller.grant.server
+        return lambda request_id: self._pending.seen(Key(server.tunnel_id, server.target, session, request_id))
 
     # ------------------------------------------------------------ endings
 
@@ -240,7 +244,8 @@ class Calls:
             self._last_words.create_task(self._record(ticket, conclusion, began))
 
         assert ticket.expects is not None
-        self._pending.leave_open(Key(ticket.tunnel_id, session, ticket.expects), until, conclude)
+        key = Key(ticket.tunnel_id, ticket.target, session, ticket.expects)
+        self._pending.leave_open(key, until, conclude)
 
     async def _record(self, ticket: Ticket, conclusion: Conclusion, began: float) -> None:
         try:

@@ -36,13 +36,15 @@ DEADLINE, CALLER_LEFT = "deadline", "caller_left"  # reasons of CANCEL, as conne
 class Ticket:
     """One authorised request, ready to travel.
 
-    `seconds` is its deadline, None for a stream that may stay open. `expects` is the id that the answer must carry,
-    None where none is expected. `filters` says what of a list may be seen, None where the answer is not looked
-    into. `session` is the MCP session it belongs to; a call of a session goes to the connector that holds it.
+    `target` is the server's name at the connector, None for the only one. `seconds` is its deadline, None for a stream
+    that may stay open. `expects` is the id that the answer must carry, None where none is expected. `filters` says what
+    of a list may be seen, None where the answer is not looked into. `session` is the MCP session it belongs to; a call
+    of a session goes to the connector that holds it.
     """
 
     call_id: str
     tunnel_id: str
+    target: str | None
     method: str
     headers: Sequence[tuple[str, str]]
     body: bytes
@@ -116,9 +118,10 @@ class Carriage:
             return Conclusion.failed(_unknown("the relay failed in the middle of the call"), self._reply)
 
     async def _try_each(self) -> Conclusion:
+        ticket = self._ticket
         while True:
             try:
-                served = self._hub.pick(self._ticket.tunnel_id, self._connector(), self._tried)
+                served = self._hub.pick(ticket.tunnel_id, self._connector(), self._tried, ticket.target)
             except Error as nobody:
                 return self._honest(Conclusion.failed(self._refusal or nobody, self._reply))
             stream, reply = self._open(served)
@@ -144,7 +147,8 @@ class Carriage:
 
     def _open(self, served: Served) -> tuple[Stream, Reply]:
         ticket = self._ticket
-        head = exchange.encode(exchange.RequestHead(ticket.method, list(ticket.headers), ticket.call_id))
+        named = served.called(ticket.target)
+        head = exchange.encode(exchange.RequestHead(ticket.method, list(ticket.headers), ticket.call_id, named))
         self._tried.append(served)
         self._served = served
         self._stream = served.link.open(head, ticket.body)
@@ -234,7 +238,7 @@ class Carriage:
         ticket = self._ticket
         if ticket.effect.repeatable or ticket.tool is None:
             return ticket.effect.repeatable
-        return self._served is not None and self._served.effects.get(ticket.tool, Effect.WRITE).repeatable
+        return self._served is not None and self._served.effect(ticket.target, ticket.tool).repeatable
 
     def _honest(self, conclusion: Conclusion) -> Conclusion:
         """After an attempt in doubt nobody may claim that nothing was executed."""

@@ -10,15 +10,25 @@ from arrowslit.errors import Error
 from arrowslit.link.link import Link
 from arrowslit.link.pipe import CloseCode
 from arrowslit.outcome import Effect
+from arrowslit.tunnel import Server
 
 FACTS = ("software", "ceiling")
 """What `status` repeats of a connector's own words; everything else in it is what this relay found."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """One server that a connector offers: what its operator declared about tools, and the word for its ceiling."""
+
+    effects: Mapping[str, Effect]
+    ceiling: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
     """One link that serves a tunnel. `connector` names the connector's state folder and survives its restart,
-    `instance` its process. `bound` says whether the TLS certificate was part of the proofs.
+    `instance` its process. `bound` says whether the TLS certificate was part of the proofs. `targets` are the servers
+    that it offers with what was declared about their tools; None is the name of one that has none.
     """
 
     tunnel_id: str
@@ -28,8 +38,22 @@ class Served:
     fingerprint: str
     since: float
     bound: bool
-    effects: Mapping[str, Effect]
+    targets: Mapping[str | None, Offered]
     facts: Mapping[str, str]
+
+    def effect(self, target: str | None, tool: str) -> Effect:
+        """What its operator declared about a tool."""
+        return self.targets[self.called(target)].effects.get(tool, Effect.WRITE)
+
+    def offers(self, name: str | None) -> bool:
+        """Whether a call of the server `name` may go there; for None, whether there is one that must be meant."""
+        return name in self.targets or (name is None and len(self.targets) == 1)
+
+    def called(self, name: str | None) -> str | None:
+        """What this connector calls the server `name`, which it `offers`."""
+        if name is None and None not in self.targets:
+            (name,) = self.targets
+        return name
 
 
 class Hub:
@@ -41,10 +65,14 @@ class Hub:
         self._last_seen: dict[str, float] = {}
         self._reconnects: dict[str, int] = {}
 
-    def add(self, served: Served) -> None:
-        """A link is open. An older one of the same process is superseded, unless it is finishing what it has."""
+    def add(self, served: Served, *, beside: bool = False) -> None:
+        """A link is open. An older one of the same process is superseded, unless it is finishing what it has, which
+        with `beside` it does from now on.
+        """
         links = self._served.setdefault(served.tunnel_id, [])
         for older in [other for other in links if other.instance == served.instance and not other.link.draining]:
+            if beside:
+                continue
             links.remove(older)
             older.link.close(CloseCode.SUPERSEDED, "the same connector dialled again")
         if served.tunnel_id in self._last_seen:
@@ -58,23 +86,42 @@ class Hub:
             links.remove(served)
         self._last_seen[served.tunnel_id] = self._clock.now()
 
-    def pick(self, tunnel_id: str, connector: str | None = None, without: Collection[Served] = ()) -> Served:
-        """A ready link of the tunnel, in turn; only of `connector` where a session binds the call to it.
+    def pick(
+        self,
+        tunnel_id: str,
+        connector: str | None = None,
+        without: Collection[Served] = (),
+        target: str | None = None,
+    ) -> Served:
+        """A ready link of the tunnel that offers `target`, in turn; only of `connector` where a session binds the call
+        to it.
 
         Raises Error `no_connector`: nothing was sent anywhere.
         """
         links = self._served.get(tunnel_id, [])
         for served in links:
-            if served.link.usable and served not in without and connector in (None, served.connector):
+            here = served.link.usable and served not in without and connector in (None, served.connector)
+            if here and served.offers(target):
                 links.remove(served)  # to the end of the line
                 links.append(served)
                 return served
         raise Error(
             "no_connector",
-            "no connector serves this tunnel right now",
+            "no connector serves this tunnel right now" if target is None else _nobody_offers(links, target),
             hint="nothing was sent: it is safe to try again; on the private side, check: arrowslit connect",
             connector_last_seen=self.last_seen(tunnel_id),
         )
+
+    def check(self, server: Server) -> None:
+        """See Links."""
+        ready = [served for served in self._served.get(server.tunnel_id, ()) if served.link.usable]
+        if ready and server.target is None and not any(served.offers(None) for served in ready):
+            names = sorted({name for served in ready for name in served.targets if name is not None})
+            raise Error(
+                "server_ambiguous",
+                f"the connector of this tunnel offers several servers: {', '.join(names)}",
+                hint=f'say which one the agent means: "server": "{names[0]}", or https://{names[0]}.TUNNEL.DOMAIN/mcp',
+            )
 
     def links(self, tunnel_id: str) -> Sequence[Served]:
         """The links of a tunnel, the one that is next in turn first."""
@@ -133,10 +180,21 @@ class Hub:
                     "round_trip_ms": _ms(served.link.peer.round_trip),
                     "streams": served.link.streams,
                     **{name: served.facts.get(name, "")[:200] for name in FACTS},
+                    "targets": [
+                        {"name": name, "ceiling": each.ceiling}
+                        for name, each in served.targets.items()
+                        if name is not None
+                    ],
                 }
                 for served in links
             ],
         }
+
+
+def _nobody_offers(links: Sequence[Served], target: str) -> str:
+    if any(served.link.usable for served in links):
+        return f"no connector of this tunnel offers the server {target} right now"
+    return "no connector serves this tunnel right now"
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -14,6 +14,7 @@ class Key(NamedTuple):
     """One request of one MCP session."""
 
     tunnel_id: str
+    target: str | None
     session: Session
     request_id: int | str
 

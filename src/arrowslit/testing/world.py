@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from arrowslit.connector.dial import Dialled, Dialler
 from arrowslit.connector.dial import Identity as ConnectorIdentity
+from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply, Request, Target
 from arrowslit.credential import RootKey
@@ -179,8 +180,7 @@ class World:
             identity=ConnectorIdentity("sim", Ed25519PrivateKey.from_private_bytes(made(32)), name, made(8).hex()),
             dial=self._dial,
             relay_fingerprint=None,
-            server=Server(target, ceiling),
-            ceiling=ceiling,
+            server=Server([Offer(target, ceiling)]),
             facts={},
             clock=SimClock(),
             random=made,

@@ -73,7 +73,7 @@ def routes(
         *TunnelsApi(tunnels, certificates, links, random, domain).routes(keeper),
         *CertificatesApi(certificates).routes(keeper),
         *EnvironmentsApi(environments).routes(keeper),
-        *AgentsApi(agents, Definitions(Reader(tunnels, domain), environments)).routes(keeper),
+        *AgentsApi(agents, Definitions(Reader(tunnels, links, domain), environments)).routes(keeper),
         *SessionsApi(log, agents, environments, clock, random).routes(keeper),
         *StreamApi(log, clock).routes(keeper),
         *EventsApi(log, ledger, clock).routes(keeper),

@@ -217,9 +217,12 @@ class ListedTool(Strict):
 
 
 class TunnelServer(Strict, tag="tunnel"):
-    """A server by its tunnel: the short form, ours. Without a name it gets the tunnel's."""
+    """A server by its tunnel: the short form, ours. `server` is its name at a connector that offers several. Without a
+    name it gets that one, or the tunnel's.
+    """
 
     tunnel_id: str
+    server: str | None = None
     name: str | None = None
     tool_allowlist: Annotated[list[str | ListedTool], Meta(max_length=256)] | None = None
     resources: Names | None = None

@@ -17,7 +17,7 @@ from arrowslit.agents.api.tools import policy
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect
 from arrowslit.principal import check_prompt, check_tool
-from arrowslit.tunnel import Server, Tunnel, TunnelAdmin
+from arrowslit.tunnel import Links, Server, Tunnel, TunnelAdmin
 from arrowslit.uri import check_resource
 
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")  # safe in a path and in a log
@@ -34,9 +34,12 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads servers and tools. It knows which tunnels there are: an agent reaches nothing else."""
+    """Reads servers and tools. It knows which tunnels there are, and what is behind them now: an agent reaches nothing
+    else.
+    """
 
     tunnels: TunnelAdmin
+    links: Links
     domain: str
 
     def toolsets(
@@ -48,7 +51,7 @@ class Reader:
         """The toolsets that a body asks for; what it does not mention (UNSET) stays as it was `before`.
 
         Raises Error `validation_error` (each server has exactly one toolset, and each toolset a server),
-        `url_not_tunnelled`, `tunnel_not_found`, `archived` or `wildcard_not_allowed`.
+        `url_not_tunnelled`, `tunnel_not_found`, `archived`, `server_ambiguous` or `wildcard_not_allowed`.
         """
         if isinstance(servers, UnsetType):
             asked = [_Asked(Toolset(each.server, each.url)) for each in before]
@@ -62,15 +65,15 @@ class Reader:
 
     def _server(self, body: UrlServer | TunnelServer) -> _Asked:
         if isinstance(body, UrlServer):
-            tunnel, host = self._tunnel_of(body.url)
-            return _Asked(Toolset(Server(_server_name(body.name), tunnel.id), f"https://{host}/mcp"))
+            tunnel, target = self._tunnel_of(body.url)
+            return _Asked(self._toolset(body.name, tunnel, target))
         tunnel = self._usable(body.tunnel_id)
-        server = Server(_server_name(tunnel.name if body.name is None else body.name), tunnel.id)
+        target = None if body.server is None else ids.check_name(body.server, what="server of a connector")
         rules = tuple(_listed(each) for each in body.tool_allowlist or [])
-        toolset = Toolset(
-            server,
-            f"https://{tunnel.name}.{self.domain}/mcp",
-            _unique(rules),
+        name = (tunnel.name if target is None else target) if body.name is None else body.name
+        toolset = replace(
+            self._toolset(name, tunnel, target),
+            rules=_unique(rules),
             permission=Permission.ALWAYS_ALLOW if body.allow_everything else Permission.ALWAYS_ASK,
             everything=body.allow_everything,
             resources=_names(body.resources or (), check_resource),
@@ -79,8 +82,16 @@ class Reader:
         listed = (body.tool_allowlist, body.resources, body.prompts, body.allow_everything or None)
         return _Asked(toolset, short=True, listed=any(each is not None for each in listed))
 
-    def _tunnel_of(self, url: str) -> tuple[Tunnel, str]:
-        """The tunnel that a URL leads through, and its host: `NAME.domain`, or `TARGET.NAME.domain`."""
+    def _toolset(self, name: str, tunnel: Tunnel, target: str | None) -> Toolset:
+        server = Server(_server_name(name), tunnel.id, target)
+        self.links.check(server)
+        host = tunnel.name if target is None else f"{target}.{tunnel.name}"
+        return Toolset(server, f"https://{host}.{self.domain}/mcp")
+
+    def _tunnel_of(self, url: str) -> tuple[Tunnel, str | None]:
+        """The tunnel that a URL leads through, and the server that it names there: `NAME.domain` names none,
+        `SERVER.NAME.domain` does.
+        """
         refused = Error(
             "url_not_tunnelled",
             "the URL of a server leads through none of the tunnels",
@@ -98,7 +109,7 @@ class Reader:
         try:
             if target:
                 ids.check_name(target)
-            return self._usable(ids.tunnel_id(name)), host
+            return self._usable(ids.tunnel_id(name)), target or None
         except Error as error:
             raise refused from error
 

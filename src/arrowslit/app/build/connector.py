@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,21 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arrowslit import __version__
-from arrowslit.app import state
+from arrowslit.app import connector_file, state
+from arrowslit.app.build.targets import Targets
 from arrowslit.app.config import ConnectConfig
+from arrowslit.app.plan import Plan, of_flags
 from arrowslit.clock import Clock, SystemClock
 from arrowslit.connector.dial import Dialled, Dialler, Identity
+from arrowslit.connector.offer import Offer, Offers
 from arrowslit.connector.serve import Server
-from arrowslit.connector.targets.facade import Facade
-from arrowslit.connector.targets.http import HttpTarget
-from arrowslit.connector.targets.stdio import Stdio, read_command
-from arrowslit.connector.targets.target import Target
-from arrowslit.connector.targets.upstream.address import read_endpoint, read_place
 from arrowslit.credential import CredentialKind, kind_of
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
 from arrowslit.link import websocket
-from arrowslit.policy import ceiling as policy
 from arrowslit.protocol import hello
 from arrowslit.tunnel import fingerprint
 
@@ -35,9 +33,19 @@ class Connector:
 
     fingerprint: str
     dialler: Dialler
-    target: Target
     server: Server
-    ceiling: policy.Ceiling
+    targets: Targets
+
+    async def offer(self, plan: Plan) -> None:
+        """Offer what `plan` says from now on. Calls that run are not cut.
+
+        Raises Error, with nothing changed, for another tunnel, and for a target that cannot be started.
+        """
+        if plan.name != self.dialler.name:
+            hint = f"keep name = {self.dialler.name!r}, or stop this connector and start it anew"
+            raise Error("config_invalid", "the name of the tunnel cannot change while a connector runs", hint=hint)
+        self.server.offers = Offers(await self.targets.apply(plan.targets))
+        self.dialler.renew()
 
 
 @asynccontextmanager
@@ -47,13 +55,13 @@ async def open_connector(
     random: RandomBytes = os.urandom,
     on_open: Callable[[hello.Welcome], None] = lambda _: None,
 ) -> AsyncIterator[Connector]:
-    """Everything of `arrowslit connect`, its target running. Raises Error for what would not work or not be safe.
+    """Everything of `arrowslit connect`, its targets running. Raises Error for what would not work or not be safe.
 
     `on_open` hears of every link that was agreed on.
     """
     clock = clock or SystemClock()
     config.check()
-    limits = _ceiling(config)
+    plan = read_plan(config)
     folder = state.folder(config.state)
     with state.lock(folder):
         token = _Token(config.token, folder / "tunnel.token")
@@ -64,20 +72,47 @@ async def open_connector(
                 token.registered(welcome.token)
             on_open(welcome)
 
-        async with _target(config, limits, clock, random, state.folder(folder / "sessions")) as target:
-            server = Server(target, limits)
+        async with _running(plan, folder, clock, random) as (targets, offers):
+            server = Server(offers)
             dialler = Dialler(
                 identity=identity,
                 dial=_dial(config, token),
                 relay_fingerprint=config.relay.fingerprint,
                 server=server,
-                ceiling=limits,
-                facts={"software": f"arrowslit {__version__}", "ceiling": limits.source.value},
+                facts={"software": f"arrowslit {__version__}"},
                 clock=clock,
                 random=random,
                 on_open=opened,
             )
-            yield Connector(fingerprint(identity.public_key), dialler, target, server, limits)
+            yield Connector(fingerprint(identity.public_key), dialler, server, targets)
+
+
+def read_plan(config: ConnectConfig) -> Plan:
+    """What is to be offered, from the command line or the file that it names. Raises Error."""
+    if config.file is None:
+        return of_flags(config)
+    return connector_file.load(config.file, environment=config.environment, python=config.python)
+
+
+@asynccontextmanager
+async def _running(
+    plan: Plan, folder: Path, clock: Clock, random: RandomBytes
+) -> AsyncIterator[tuple[Targets, list[Offer]]]:
+    """The targets, until the block ends. Raises Error for one that cannot be started."""
+    failure: Error | None = None
+    async with asyncio.TaskGroup() as tasks:
+        targets = Targets(tasks, clock, random, folder)
+        try:
+            offers = await targets.apply(plan.targets)
+        except Error as error:  # of its own, and not of a group
+            failure = error
+        else:
+            try:
+                yield targets, offers
+            finally:
+                targets.end()
+    if failure is not None:
+        raise failure
 
 
 class _Token:
@@ -122,31 +157,3 @@ def _dial(config: ConnectConfig, token: _Token) -> Callable[[], Awaitable[Dialle
         return Dialled(pipe, pipe.certificate)
 
     return dial
-
-
-def _ceiling(config: ConnectConfig) -> policy.Ceiling:
-    if config.ceiling is None:
-        return policy.of_tools(config.allow) if config.allow else policy.OPEN
-    try:
-        text = config.ceiling.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        why = f"{config.ceiling} cannot be read: {error}"
-        raise Error("ceiling_invalid", why, hint="nothing was started") from error
-    return policy.parse(text)
-
-
-def _target(config: ConnectConfig, limits: policy.Ceiling, clock: Clock, random: RandomBytes, sessions: Path) -> Target:
-    kind, _, rest = config.target.partition(":")
-    match kind:
-        case "stdio":
-            command = read_command(rest, python=config.python, environment=config.environment, pass_env=config.pass_env)
-            return Facade(Stdio(command), clock=clock, random=random, state=sessions)
-        case "http" | "https":
-            allowed = [read_place(each) for each in sorted(limits.hosts)]
-            return HttpTarget(read_endpoint(config.target), clock, allowed=allowed)
-        case _:
-            raise Error(
-                "target_invalid",
-                f"{config.target!r} is no target",
-                hint="a target is stdio:COMMAND or http://host:port/path",
-            )
