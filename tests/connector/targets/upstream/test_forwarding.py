@@ -33,10 +33,25 @@ def test_the_head_names_the_targets_own_host_and_path() -> None:
     ]
 
 
-def test_the_callers_own_accept_is_passed_on() -> None:
-    assert "accept: application/json" in written(post(b"{}", ("accept", "application/json")))
-    assert written(get())[-1] == "accept: text/event-stream"
-    assert "accept: " not in "".join(written(Request("DELETE", (("mcp-session-id", "s1"),), b"", "call_1")))
+@pytest.mark.parametrize(
+    ("wished", "sent"),
+    [
+        (None, "application/json, text/event-stream"),
+        ("application/json", "application/json, text/event-stream"),
+        ("text/event-stream", "application/json, text/event-stream"),
+        ("*/*", "application/json, text/event-stream"),
+        ("application/json;q=0.9, text/event-stream", "application/json, text/event-stream"),
+        ("text/event-stream, application/json", "text/event-stream, application/json"),
+        ("Text/Event-Stream,application/json", "Text/Event-Stream,application/json"),
+    ],
+)
+def test_a_server_sees_that_both_forms_are_welcome_in_the_order_of_whoever_names_both(
+    wished: str | None, sent: str
+) -> None:
+    accept = () if wished is None else (("accept", wished),)
+    for request in (post(b"{}", *accept), Request("GET", accept, b"", "call_1")):
+        assert [line for line in written(request) if line.startswith("accept:")] == [f"accept: {sent}"]
+    assert "accept:" not in "".join(written(Request("DELETE", (("mcp-session-id", "s1"),), b"", "call_1")))
 
 
 @pytest.mark.promise("P10")

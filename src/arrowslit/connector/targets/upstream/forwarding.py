@@ -14,7 +14,8 @@ from arrowslit.errors import CODES, Error
 from arrowslit.tunnel import Headers
 
 _METHODS = ("POST", "GET", "DELETE")
-_PASSED = frozenset(("accept", "baggage", "content-type", "last-event-id", "traceparent", "tracestate"))  # and mcp-*
+_PASSED = frozenset(("baggage", "content-type", "last-event-id", "traceparent", "tracestate"))  # and mcp-*
+_FORMS = ("application/json", "text/event-stream")
 _HOP_BY_HOP = frozenset(("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"))
 
 
@@ -46,13 +47,21 @@ class RequestHeads:
         if request.method not in self._starts:
             raise NotStarted(f"{request.method[:20]!r} is no method of MCP")
         fields = [f"{name}: {value}" for name, value in request.headers if name in _PASSED or name.startswith("mcp-")]
-        if request.method == "POST" and request.header("accept") is None:
-            fields.append("accept: application/json, text/event-stream")
+        if request.method != "DELETE":
+            fields.append(f"accept: {_accept(request.header('accept'))}")
         if request.body or request.method == "POST":
             fields.append(f"content-length: {len(request.body)}")
         if not _one_line_each(fields):
             raise NotStarted("a header holds characters that cannot be sent")
         return "\r\n".join((self._starts[request.method], *fields, "\r\n")).encode()
+
+
+def _accept(wished: str | None) -> str:
+    """What servers want to see: both forms of an answer, or they refuse (406). Whoever names both may choose their order;
+    the relay has seen to it that the caller takes one of them.
+    """
+    named = [] if wished is None else [kind.strip().lower() for kind in wished.split(",")]
+    return wished if wished is not None and sorted(named) == sorted(_FORMS) else ", ".join(_FORMS)
 
 
 def end_to_end(headers: Headers) -> list[tuple[str, str]]:
