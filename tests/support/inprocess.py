@@ -149,11 +149,12 @@ class House:
 
     @asynccontextmanager
     async def open_stream(self, key: str | None = None) -> AsyncIterator[Wire]:
-        """A GET stream on which nothing has been said so far."""
+        """A GET stream on which nothing has been said so far but a comment."""
         async with dial(self.port) as wire:
             await wire.send(self.get(key=key))
             status, headers = await wire.head()
             assert (status, headers["content-type"]) == (200, "text/event-stream")
+            assert await wire.chunk() == b":\n\n"
             yield wire
 
 

@@ -3,11 +3,12 @@ on.
 
 A JSON answer is held until it is whole (up to 1 MiB), so that a break can still become an error. Server-sent events
 pass at once and unchanged; they are only looked at: for this request's answer, for progress, for ids that allow a
-client to resume.
+client to resume. A stream on which nothing happens gets a comment now and then.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from arrowslit.errors import Error
@@ -20,6 +21,8 @@ from arrowslit.tunnel import Answer, Headers
 HELD = 1 << 20  # bytes of a JSON answer that are held; a longer one is streamed
 LISTED = 4 << 20  # bytes of a list that must be read to be filtered
 MAX_RESULT = 64 << 20
+BEAT = 15.0  # seconds of silence after which a stream shows that it lives; proxies cut after 30 or 60
+COMMENT = b":\n\n"  # no event (WHATWG HTML, 9.2.6), so nobody can take it for an answer
 
 OUTCOME_HEADER = "arrowslit-outcome"
 
@@ -53,6 +56,8 @@ class Reply:
         self._headers: Headers = ()
         self._held: bytearray | None = None
         self._events: sse.Events | None = None
+        self._silent = True
+        self._beat: asyncio.TimerHandle | None = None
 
     async def follow(self, stream: Stream) -> Last:
         """Pass on what comes until the stream's last event, and return that.
@@ -60,6 +65,13 @@ class Reply:
         Raises Error `result_too_large` or `list_unreadable`, and exchange.Malformed for a connector that talks
         nonsense.
         """
+        try:
+            return await self._follow(stream)
+        finally:
+            if self._beat is not None:
+                self._beat.cancel()
+
+    async def _follow(self, stream: Stream) -> Last:
         while True:
             event = await stream.next()
             if type(event) is ev.DataArrived:
@@ -121,6 +133,9 @@ class Reply:
             self._events = sse.Events()
             self.streams_events = True
             self._send_head([] if any(name == "x-accel-buffering" for name, _ in self._headers) else [_UNBUFFERED])
+            if self._expects is None:
+                self._answer.piece(COMMENT)  # some proxies hold a head back until something follows it
+            self._beat = asyncio.get_running_loop().call_later(BEAT, self._show_life)
         else:
             self._held = bytearray()
 
@@ -135,7 +150,15 @@ class Reply:
         else:
             self._answer.piece(data)
 
+    def _show_life(self) -> None:
+        """Every event was passed on whole, so a comment may stand here."""
+        if self._silent:
+            self._answer.piece(COMMENT)
+        self._silent = True
+        self._beat = asyncio.get_running_loop().call_later(BEAT, self._show_life)
+
     def _feed(self, reader: sse.Events, data: bytes) -> None:
+        self._silent = False
         try:
             events, too_long = reader.feed(data), None
         except sse.TooLong as error:

@@ -57,8 +57,9 @@ class RequestHeads:
 
 
 def _accept(wished: str | None) -> str:
-    """What servers want to see: both forms of an answer, or they refuse (406). Whoever names both may choose their order;
-    the relay has seen to it that the caller takes one of them.
+    """What servers want to see: both forms of an answer, or they refuse (406). Who names both may choose their order.
+
+    The relay has seen to it that the caller takes one of them.
     """
     named = [] if wished is None else [kind.strip().lower() for kind in wished.split(",")]
     return wished if wished is not None and sorted(named) == sorted(_FORMS) else ", ".join(_FORMS)
