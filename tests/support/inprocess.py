@@ -26,8 +26,9 @@ from arrowslit.clock import SystemClock
 from arrowslit.connector.dial import Dialled, Dialler, Identity
 from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
+from arrowslit.connector.targets.target import Target
 from arrowslit.link import websocket
-from arrowslit.policy.ceiling import OPEN
+from arrowslit.policy.ceiling import OPEN, Ceiling
 from tests.support.front import Front, listening
 from tests.support.target import FakeTarget
 from tests.support.wire import Answer, Wire, dial, request, until
@@ -191,7 +192,9 @@ async def _connected(house: House) -> AsyncIterator[None]:
         yield
 
 
-def connector(url: str, token: str, target: FakeTarget) -> Dialler:
+def connector(
+    url: str, token: str, target: Target, limits: Ceiling = OPEN, *, key: Ed25519PrivateKey | None = None
+) -> Dialler:
     """A connector for the tunnel of a relay at `url`."""
 
     async def dialled() -> Dialled:
@@ -199,10 +202,10 @@ def connector(url: str, token: str, target: FakeTarget) -> Dialler:
         return Dialled(pipe, pipe.certificate)
 
     return Dialler(
-        identity=Identity(TUNNEL, Ed25519PrivateKey.generate(), os.urandom(8).hex(), os.urandom(8).hex()),
+        identity=Identity(TUNNEL, key or Ed25519PrivateKey.generate(), os.urandom(8).hex(), os.urandom(8).hex()),
         dial=dialled,
         relay_fingerprint=None,
-        server=Server([Offer(target, OPEN)]),
+        server=Server([Offer(target, limits)]),
         facts={},
         clock=SystemClock(),
         random=os.urandom,

@@ -108,12 +108,14 @@ class Server:
                 raise
         except _Denied as denied:
             self._reset(stream, Ending.DENIED, str(denied))
-        except (NotStarted, exchange.Malformed) as error:
+        except exchange.Malformed as error:
             self._reset(stream, Ending.NOT_STARTED, str(error))
+        except NotStarted as error:
+            self._reset(stream, Ending.NOT_STARTED, _told(error))
         except TooLarge as error:
             self._reset(stream, Ending.TOO_LARGE, str(error))
         except Lost as error:
-            self._reset(stream, Ending.LOST, str(error))
+            self._reset(stream, Ending.LOST, _told(error))
         except Exception:
             log.exception("a call failed inside the connector")
             self._reset(stream, Ending.LOST if reply.started else Ending.NOT_STARTED, "the connector failed")
@@ -155,6 +157,13 @@ class Server:
 
 
 _REASONS = frozenset(Cancel)
+
+
+def _told(error: NotStarted | Lost) -> str:
+    """What leaves this machine of an error; the whole of it is in our own log."""
+    if error.told != str(error):
+        log.warning("a call had no answer: %s", error)
+    return error.told
 
 
 def _ask_ceiling(ceiling: Ceiling, head: exchange.RequestHead, body: bytes, reply: StreamReply) -> None:

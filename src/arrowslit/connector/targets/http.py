@@ -141,7 +141,7 @@ class HttpTarget:
         try:
             return await self._take()
         except NotStarted as error:
-            raise Lost(f"{stale}, and then: {error}") from error
+            raise Lost(f"{stale}, and then: {error}", told=f"{stale}, and then: {error.told}") from error
 
     def _note(self, error: NotStarted | None) -> None:
         """What taking a connection said about the target."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from arrowslit.connector.targets.processes.watchdog import Watchdog
 from arrowslit.connector.targets.target import NotStarted
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
+
+log = logging.getLogger(__name__)
 
 MOST_PROCESSES = 64  # tunnel.md, "Limits"
 
@@ -122,7 +125,8 @@ class Stdio:
             self._group.create_task(process.close())
             raise
         if failure is not None:
-            raise NotStarted(f"{self._command.argv[0]} cannot be run: {failure}")
+            log.warning("%s cannot be run: %s", self._command.argv[0], failure)
+            raise NotStarted(f"{self.name} cannot be run: {getattr(failure, 'strerror', None) or 'it is no program'}")
         return process
 
     def hint(self, last_words: str) -> str:

@@ -62,11 +62,21 @@ class Reply(Protocol):
         ...
 
 
-class NotStarted(Exception):
-    """The request was never handed to the target: safe to try again. The text is for the log and for `status`."""
+class _Ended(Exception):
+    """An exchange without an answer. The text is for our log and for `status`; `told` is what the caller learns, where
+    that is less: an agent learns no internal address.
+    """
+
+    def __init__(self, why: str, *, told: str | None = None) -> None:
+        super().__init__(why)
+        self.told = told or why
 
 
-class Lost(Exception):
+class NotStarted(_Ended):
+    """The request was never handed to the target: safe to try again."""
+
+
+class Lost(_Ended):
     """The request was handed over, and the target died or the connection to it broke: nobody knows what it did."""
 
 

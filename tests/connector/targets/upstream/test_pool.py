@@ -204,20 +204,30 @@ class Names:
 
 
 @pytest.mark.promise("P10")
-async def test_a_name_is_resolved_once_for_a_connection_and_leads_only_where_it_may() -> None:
-    names = Names(["127.0.0.1"], ["127.0.0.2"], ["10.0.0.5"])
-    async with serving(echo) as server:
-        url, listed = f"http://inventory.internal:{server.port}/mcp", [HostPort("127.0.0.1", server.port)]
-        async with pooling(url, resolve=names, allowed=listed) as pool:
-            connection = await pool.take()
-            await use(connection)
-            pool.give_back(connection)
-            assert await pool.take() is connection
-            assert names.asked == [("inventory.internal", server.port)]
+async def test_a_name_is_resolved_once_and_leads_only_where_it_may(unused_tcp_port: int) -> None:
+    """Whoever answers for the name later (DNS rebinding) moves nobody, and nobody to where it may not lead."""
+    names, place = Names(["127.0.0.1"], ["127.0.0.2"], ["10.0.0.5"]), [HostPort("127.0.0.1", unused_tcp_port)]
+    url = f"http://inventory.internal:{unused_tcp_port}/mcp"
+    async with pooling(url, resolve=names, allowed=place) as pool:
+        async with serving(echo, port=unused_tcp_port) as server:
+            for connection in [await pool.take() for _ in range(3)]:
+                await use(connection)
+            assert server.connections == 3
+        assert names.asked == [("inventory.internal", unused_tcp_port)]
 
-            with pytest.raises(AddressRefused, match=r"127\.0\.0\.2"):
+        with pytest.raises(AddressRefused, match=r"127\.0\.0\.2"):
+            await pool.take()
+        assert len(names.asked) == 2, "it was asked again, once nobody was there any more"
+
+
+async def test_a_server_that_moved_is_found_where_it_is_now() -> None:
+    names = Names(["127.0.0.9"], ["127.0.0.1"])
+    async with serving(echo) as server:
+        place = [HostPort(address, server.port) for address in ("127.0.0.1", "127.0.0.9")]
+        async with pooling(f"http://stock.internal:{server.port}/", resolve=names, allowed=place) as pool:
+            with pytest.raises(NotStarted):
                 await pool.take()
-        assert server.connections == 1
+            assert await use(await pool.take()) == b"hello"
 
 
 async def test_the_next_address_is_tried_when_the_first_does_not_answer() -> None:

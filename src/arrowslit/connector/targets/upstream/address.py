@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, summarize_address_range
 
 from arrowslit.errors import Error
 
@@ -18,7 +18,10 @@ _Address = IPv4Address | IPv6Address
 
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 _LINK_LOCAL_4 = IPv4Network("169.254.0.0/16")  # the metadata services of clouds are here
-_NO_HOST_4 = tuple(IPv4Network(net) for net in ("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4"))
+_UNICAST_4 = (("1.0.0.0", "126.255.255.255"), ("128.0.0.0", "169.253.255.255"), ("169.255.0.0", "223.255.255.255"))
+_ORDINARY_4 = tuple(
+    net for one, last in _UNICAST_4 for net in summarize_address_range(IPv4Address(one), IPv4Address(last))
+)
 _UNICAST_6 = tuple(IPv6Network(net) for net in ("2000::/3", "fc00::/7"))
 _EMBEDS_IPV4 = tuple(IPv6Network(net) for net in ("2001::/32", "2002::/16"))  # Teredo, 6to4
 
@@ -144,7 +147,7 @@ def _read_host(host: str) -> str:
 def _ordinary(address: _Address) -> bool:
     """Whether an address is that of one machine elsewhere, public or private."""
     if isinstance(address, IPv4Address):
-        return not _in(address, (*_NO_HOST_4, _LINK_LOCAL_4, *_LOOPBACK))
+        return _in(address, _ORDINARY_4)
     return _in(address, _UNICAST_6) and not _in(address, _EMBEDS_IPV4)
 
 

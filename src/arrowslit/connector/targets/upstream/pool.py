@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -17,6 +18,7 @@ CONNECT_LIMIT = 5.0  # seconds to resolve, connect and shake hands
 IDLE_LIMIT = 1.0
 """Seconds a connection is kept idle. Servers close theirs after two (gunicorn), five (uvicorn, Node) or more: with one,
 a request almost never meets a connection that is being closed, which could only be told as `Lost`."""
+UNREACHABLE = "the target cannot be reached from its connector"
 CONNECTIONS = 2048  # as many as the connector serves streams, calls and listeners: neither takes the other's places
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -28,36 +30,51 @@ class AddressRefused(NotStarted):
 
 
 async def system_resolve(host: str, port: int) -> Sequence[str]:
-    """What this machine's resolver says; it is asked for every connection that is opened, in a thread of the loop's."""
+    """What this machine's resolver says, asked in a thread of the loop's."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Way:
-    """How to get to an endpoint. No proxy stands in it, whatever the environment says."""
+    """How to get to an endpoint. No proxy stands in it, whatever the environment says.
+
+    A name is resolved once, and what was found and checked is `pinned`: whoever answers for the name later moves nobody
+    who is still there. Only when none of these addresses can be connected to is the name asked for again.
+    """
 
     endpoint: Endpoint
     allowed: Collection[HostPort]
     resolve: Resolve
     tls: ssl.SSLContext | None
+    pinned: Sequence[str] = ()
 
     async def connect(self, alive: set[Connection]) -> Connection:
         """A new connection, to exactly an address that was resolved and checked here. Raises NotStarted."""
         try:
             async with asyncio.timeout(CONNECT_LIMIT):
-                addresses = await self.addresses()
-                return await self._first(addresses, alive)
+                return await self._connect(alive)
         except OSError as error:  # refused, unreachable, no such name, a handshake that failed, or TimeoutError
+            self.pinned = ()
             reason = str(error) or f"no answer within {CONNECT_LIMIT:g} s"
-            raise NotStarted(f"no connection to {self.endpoint}: {reason}") from error
+            raise NotStarted(f"no connection to {self.endpoint}: {reason}", told=UNREACHABLE) from error
+
+    async def _connect(self, alive: set[Connection]) -> Connection:
+        if self.pinned:
+            with contextlib.suppress(OSError):  # it may have moved
+                return await self._first(self.pinned, alive)
+        addresses = await self.addresses()
+        connection = await self._first(addresses, alive)
+        self.pinned = addresses
+        return connection
 
     async def addresses(self) -> list[str]:
         """The addresses that may be connected to. Raises AddressRefused if there are only others, OSError if none."""
         place = self.endpoint.place
         found = ("127.0.0.1", "::1") if loopback_name(place.host) else await self._resolved(place)
         if not (addresses := permitted(place, found, self.allowed)):
-            raise AddressRefused(f"{place.host} leads to {', '.join(found)}, which is not an allowed address")
+            where = f"{place.host} leads to {', '.join(found)}, which is not an allowed address"
+            raise AddressRefused(where, told=UNREACHABLE)
         return addresses
 
     async def _resolved(self, place: HostPort) -> Sequence[str]:
