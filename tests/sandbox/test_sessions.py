@@ -6,7 +6,6 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,10 +13,8 @@ import pytest
 
 from arrowslit.sandbox.isolation.argv import FILES, RUNNER, SHARED_ETC
 from tests.harness import until
+from tests.sandbox.families import PATIENCE, alive, family, groups, kill, sleepers
 from tests.sandbox.hosts import Half, Host, host
-
-GROUPS = Path("/sys/fs/cgroup")
-PATIENCE = 5.0  # seconds; what is promised after a kill
 
 
 @pytest.fixture
@@ -27,40 +24,6 @@ def fresh(half: Half) -> Iterator[Host]:
         assert found.error is None, found.error
         found.open()
         yield found
-
-
-def family(worker: Host) -> list[psutil.Process]:
-    """Everything that runs because of a worker: its warden, bubblewrap, runners, commands."""
-    return psutil.Process(worker.process.pid).children(recursive=True)
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if runs(each)]
-
-
-def runs(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def sleepers(worker: Host) -> list[psutil.Process]:
-    """Those of its processes that sleep on command."""
-    found = []
-    for each in family(worker):
-        with suppress(psutil.NoSuchProcess):
-            if each.name() == "sleep":
-                found.append(each)
-    return found
-
-
-def groups(worker: Host) -> list[Path]:
-    """The cgroups of a worker's sessions."""
-    return [path for path in GROUPS.rglob("arrowslit-*") if f"-{worker.process.pid}-" in path.name]
-
-
-def kill(process: psutil.Process | int) -> None:
-    os.kill(process if isinstance(process, int) else process.pid, signal.SIGKILL)
 
 
 def test_two_sessions_do_not_see_each_other(worker: Host) -> None:
@@ -197,30 +160,6 @@ def test_output_comes_as_bytes_whatever_they_are(worker: Host) -> None:
     answer = worker.run("python3", "-c", f"import sys; sys.stdout.buffer.write({printed.encode('latin-1')!r})")
 
     assert answer.stdout == printed
-
-
-def test_h6_a_killed_worker_leaves_nothing(fresh: Host) -> None:
-    fresh.start("trap '' TERM HUP INT; setsid sleep 602 & sleep 602")
-    until(lambda: len(sleepers(fresh)) == 2, "the sleepers")
-    before, folders = family(fresh), groups(fresh)
-    assert len(before) >= 5
-    assert bool(folders) == (fresh.half == "root")
-
-    kill(fresh.process.pid)
-
-    until(lambda: not alive(before), "no process left", patience=PATIENCE)
-    until(lambda: not groups(fresh), "no cgroup left", patience=PATIENCE)
-
-
-def test_h6_a_worker_killed_while_it_opens_a_sandbox_leaves_nothing(fresh: Host) -> None:
-    for number in range(8):
-        fresh._send({"open": f"more {number}"})
-    before = until(lambda: found if len(found := family(fresh)) > 6 else None, "some are starting")
-
-    kill(fresh.process.pid)
-
-    until(lambda: not alive(before), "no process left", patience=PATIENCE)
-    until(lambda: not groups(fresh), "no cgroup left", patience=PATIENCE)
 
 
 def test_h6_what_is_left_after_worker_and_warden_were_killed_is_swept_at_the_next_start(fresh: Host) -> None:

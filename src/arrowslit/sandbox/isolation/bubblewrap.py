@@ -81,6 +81,7 @@ class Bubblewrap:
         self._filter = program(self._system.machine, tuple(self._also_refused()))
         orphans.sweep()
         self._cgroups.sweep()
+        probe.sweep()
         async with AsyncExitStack() as stack:
             self._spawner = await stack.enter_async_context(Spawner())
             stack.push_async_callback(self._close_all)

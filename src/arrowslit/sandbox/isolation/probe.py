@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from arrowslit.errors import Error
-from arrowslit.sandbox.isolation import inside, missing
+from arrowslit.sandbox.isolation import cgroups, inside, missing
 from arrowslit.sandbox.isolation.isolation import BASE_ENVIRONMENT, WORKSPACE, Command, Ended, Feature, Limits, Sandbox
 from arrowslit.sandbox.isolation.missing import Missing
 
@@ -17,6 +18,8 @@ TIME = 20.0  # seconds; it takes a tenth of one, and starts as many processes as
 SCRIPT = Path(inside.__file__).read_bytes()
 ROOM = (WORKSPACE, "/tmp", "/dev/shm")  # noqa: S108 the sandbox's own
 DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts", "console"))
+
+CANARY = ".canary"  # how the name of a file ends that a sandbox must not see
 
 Facts = Mapping[str, Any]
 
@@ -61,7 +64,7 @@ PROVED = tuple(Feature(name, sentence) for name, (sentence, _) in PROMISES.items
 
 async def ask(sandbox: Sandbox) -> Facts:
     """What a sandbox looks like from the inside. Raises Error `sandbox_unavailable` if it cannot say."""
-    with tempfile.NamedTemporaryFile(prefix="arrowslit-canary-") as canary:
+    with tempfile.NamedTemporaryFile(prefix=f"{cgroups.name_of(0)}.", suffix=CANARY) as canary:
         Path(canary.name).chmod(0o644)
         command = Command(argv=("python3", "-I", "-S", "-", canary.name), stdin=SCRIPT, timeout=TIME)
         said, complaints, end = b"", b"", None
@@ -77,6 +80,14 @@ async def ask(sandbox: Sandbox) -> Facts:
     except ValueError:
         raise _silent(end, complaints) from None
     return facts
+
+
+def sweep() -> None:
+    """Remove the canaries of workers that were killed while they looked."""
+    for path in Path(tempfile.gettempdir()).glob(f"{cgroups.PREFIX}*{CANARY}"):
+        if not cgroups.owner_lives(path.name.partition(".")[0]):
+            with suppress(OSError):  # of another user, who will find it too
+                path.unlink()
 
 
 def judge(facts: Facts, limits: Limits) -> list[Missing]:

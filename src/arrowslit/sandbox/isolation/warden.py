@@ -85,7 +85,10 @@ class Warden:
             self._bury(sandbox)
 
     def _receive(self) -> bool:
-        data, files = receive(self._worker)
+        try:
+            data, files = receive(self._worker)
+        except ConnectionResetError:  # killed before it read all that it was told
+            return False
         if not data:
             return False
         message = json.loads(data)
