@@ -70,4 +70,4 @@ suite: python
 
 clients: python
 	@"$(PYTHON)" tests/clients/environments.py
-	@"$(PYTHON)" -m requirements.node
+	@"$(PYTHON)" -m requirements.node tests/clients/npm

@@ -14,6 +14,11 @@ from arrowslit.app import config
 pytest_plugins = ["tests.fixtures_postgres"]  # one PostgreSQL for everybody
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One flag: pages that tests compare with what they saw are written instead."""
+    parser.addoption("--write-docs", action="store_true", help="write docs/compatibility.md anew")
+
+
 @pytest.fixture(scope="session")
 def mcp1() -> Iterator[Speaker]:
     """The MCP SDK 1.30: `ClientSession`, handshake era."""
@@ -32,6 +37,20 @@ def mcp2() -> Iterator[Speaker]:
 def fastmcp4() -> Iterator[Speaker]:
     """FastMCP 4.1: `Client`, auto, legacy or modern."""
     with Speaker("fastmcp4") as speaker:
+        yield speaker
+
+
+@pytest.fixture(scope="session")
+def sdk1() -> Iterator[Speaker]:
+    """The TypeScript SDK 1.32: handshake era."""
+    with Speaker("sdk1") as speaker:
+        yield speaker
+
+
+@pytest.fixture(scope="session")
+def client2() -> Iterator[Speaker]:
+    """The TypeScript client 2.4: auto, legacy or modern."""
+    with Speaker("client2") as speaker:
         yield speaker
 
 

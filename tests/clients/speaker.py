@@ -1,4 +1,6 @@
-"""The tests' end of `speak.py`: a third-party MCP client library in a process of its own, driven by JSON lines."""
+"""The tests' end of `speak.py` and `speak.mjs`: a client library of others in a process of its own, driven by JSON
+lines.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from typing import Any, Self
 
 import environments
 
+from requirements import node
+
 SPEAK = Path(__file__).with_name("speak.py")
+SPEAK_NODE = Path(__file__).with_name("speak.mjs")
 Json = dict[str, Any]
 
 
@@ -77,12 +82,12 @@ class Speaker:
         self._last_id = 0
 
     def __enter__(self) -> Self:
-        python = environments.interpreter(self.library)
-        if not python.exists():
-            raise RuntimeError(f"{python} does not exist: run `make test`, or `make clients`, once")
+        program, *words = _command(self.library)
+        if not program.exists():
+            raise RuntimeError(f"{program} does not exist: run `make test`, or `make clients`, once")
         self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8")
         self._process = subprocess.Popen(
-            [python, SPEAK, self.library],
+            [program, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -196,3 +201,10 @@ class Speaker:
     def _died(self) -> RuntimeError:
         self._stderr.seek(0)
         return RuntimeError(f"speak.py {self.library} has ended; it said last:\n{self._stderr.read()[-2000:]}")
+
+
+def _command(library: str) -> list[Path]:
+    """How to start the speaker of `library`: `sdk1` and `client2` are those in TypeScript."""
+    if library in ("sdk1", "client2"):
+        return [node.node(), SPEAK_NODE, node.packages(environments.HERE / "npm"), Path(library)]
+    return [environments.interpreter(library), SPEAK, Path(library)]
