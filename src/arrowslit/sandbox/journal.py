@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from arrowslit.clock import Clock, rfc3339
 from arrowslit.errors import Error
@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 
 EXECUTION = "execution"
 EGRESS = "egress"
+FILE = "file"
 
 GENESIS = "0" * 64  # what the first record of a chain says of the one before it
+MOST_REASON = 500  # characters: it may be somebody else's words
 BATCH = 100  # records in one request
 CHANCE = 0.5  # the senders of one worker do not fail at the same moment, and are few
 FLUSH = 5.0  # seconds for the last records to be sent; what is not sent by then is in the worker's ledger
@@ -34,15 +36,22 @@ Send = Callable[[Sequence[JSON]], Awaitable[None]]
 
 @dataclass(slots=True)
 class Taking:
-    """Whether the server takes records at all: said once in the life of a worker."""
+    """Whether the server takes records, or files, at all: said once in the life of a worker."""
 
+    what: Literal["records", "files"] = "records"
     taken: bool = True
 
     def refused(self) -> None:
         """It does not."""
         if self.taken:
             self.taken = False
-            log.warning("the server takes no records: they are kept in this worker's own ledger, and only there")
+            log.warning("the server takes no %s: %s", self.what, _KEPT[self.what])
+
+
+_KEPT = {
+    "records": "they are kept in this worker's own ledger, and only there",
+    "files": "sessions get none, outputs stay in their sandboxes, and this worker's own ledger says what they were",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +77,31 @@ class Execution:
             "ended": self.ended,
             "status": self.status,
             "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """One file that was brought into a sandbox, or out of it, or was to be. `file` is the server's id, `unpacked` how
+    many files an archive became; `reason` says why it, or what was in it, did not arrive.
+    """
+
+    inward: bool
+    file: str | None
+    size: int
+    sha256: str | None
+    unpacked: int | None = None
+    reason: str | None = None
+
+    def record(self) -> dict[str, object]:
+        """As JSON values. Neither a name nor what is in the file."""
+        return {
+            "direction": "in" if self.inward else "out",
+            "file": self.file,
+            "bytes": self.size,
+            "sha256": self.sha256,
+            "unpacked": self.unpacked,
+            "reason": None if self.reason is None else self.reason[:MOST_REASON],
         }
 
 
@@ -103,6 +137,10 @@ class Journal:
     async def egress(self, attempt: Attempt) -> None:
         """Record one try to get out. Raises Error `ledger_unavailable`."""
         await self._note(EGRESS, attempt.record())
+
+    async def carried(self, carried: Carried) -> None:
+        """Record a file that was brought in or out. Raises Error `ledger_unavailable`."""
+        await self._note(FILE, carried.record())
 
     async def _note(self, kind: str, fields: Fields) -> None:
         whole = {**self._facts, **fields}

@@ -12,22 +12,25 @@ import base64
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import anyio
-from anthropic import APIError, APIStatusError, AsyncAnthropic, DefaultAsyncHttpxClient
+from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from anthropic.lib.environments import EnvironmentWorker
 from anthropic.lib.tools import BetaAsyncBuiltinFunctionTool, ToolError
 from anthropic.resources.beta import AsyncBeta
 from anthropic.resources.beta.sessions import AsyncSessions
 from anthropic.types.beta import BetaManagedAgentsSession
 
-from arrowslit.errors import CODES, Error
+from arrowslit.errors import Error
+from arrowslit.sandbox.files import Shelf
 from arrowslit.sandbox.journal import JSON, Send
+from arrowslit.sandbox.official_errors import first, said, where_supported
+from arrowslit.sandbox.official_files import OfficialShelf
 from arrowslit.sandbox.place import NAMES, Place
 from arrowslit.sandbox.work import Item
 
@@ -36,10 +39,9 @@ log = logging.getLogger(__name__)
 BLOCK = 999  # milliseconds that a poll may wait for work: the most that is officially taken
 TELL = 5.0  # seconds for the server to hear that sessions are left
 NOWHERE = os.devnull  # a folder that nothing can be put into
-PASSING = frozenset({408, 409, 429})  # of the statuses below 500 those after which the SDK tries again, and so do we
 
-OpenPlace = Callable[[Item, Send], AbstractAsyncContextManager[Place]]
-"""A place for the session of an item, whose records go by `Send`."""
+OpenPlace = Callable[[Item, Send, Shelf], AbstractAsyncContextManager[Place]]
+"""A place for the session of an item, whose records go by `Send`, and whose files are on the `Shelf`."""
 
 
 class Client(AsyncAnthropic):
@@ -83,7 +85,7 @@ class OfficialQueue:
 
     async def poll(self) -> Item | None:
         """See Queue."""
-        with _said():
+        with said():
             found: Any = await self._work.poll(
                 self._environment_id, block_ms=BLOCK, anthropic_worker_id=self._worker_id
             )
@@ -93,12 +95,12 @@ class OfficialQueue:
 
     async def ack(self, item: Item) -> None:
         """See Queue."""
-        with _said():
+        with said():
             await self._work.ack(item.id, environment_id=item.environment_id)
 
     async def stop(self, item: Item) -> None:
         """See Queue."""
-        with _said():
+        with said():
             await self._work.stop(item.id, environment_id=item.environment_id, force=True)
 
 
@@ -117,10 +119,11 @@ class OfficialSessions:
         """See Sessions."""
         token = sessions_token(item.secret)
         try:
-            async with self._open_place(item, self._sender(item, token or self._key)) as place:
+            scoped = self._scoped(token or self._key)
+            async with self._open_place(item, _sender(item, scoped), OfficialShelf(item.subject, scoped)) as place:
                 await self._handle_within(item, token, place)
         except Exception as error:
-            log.error("%s was given up: %s", item.subject, _first(error))
+            log.error("%s was given up: %s", item.subject, first(error))
 
     async def leave(self) -> None:
         """See Sessions."""
@@ -146,7 +149,7 @@ class OfficialSessions:
         item = held.item
         try:
             async with asyncio.timeout(TELL):
-                with _said():
+                with said():
                     await work.stop(item.id, environment_id=item.environment_id)
                     await work.heartbeat(item.id, environment_id=item.environment_id)
         except (Error, TimeoutError) as error:
@@ -182,21 +185,6 @@ class OfficialSessions:
             # Without one the SDK would look for one in this process's environment.
             work_secret=item.secret if token else packed(self._key),
         )
-
-    def _sender(self, item: Item, token: str) -> Send:
-        """Sends records of this delivery with its own token."""
-        scoped = self._scoped(token)
-
-        async def send(records: Sequence[JSON]) -> None:
-            try:
-                with _said():
-                    await scoped.post(f"/v1/work/{item.id}/records", cast_to=object, body={"records": list(records)})
-            except Error as error:
-                if error.code in ("not_found", "method_not_supported"):
-                    raise Error("not_supported", error.message) from error
-                raise
-
-        return send
 
     def _scoped(self, token: str) -> AsyncAnthropic:
         """A client with that token, which tries once."""
@@ -237,6 +225,16 @@ class _Tool(BetaAsyncBuiltinFunctionTool):
         await self._place.close()
 
 
+def _sender(item: Item, scoped: AsyncAnthropic) -> Send:
+    """Sends records of this delivery with its own token, which `scoped` has."""
+
+    async def send(records: Sequence[JSON]) -> None:
+        with where_supported(), said():
+            await scoped.post(f"/v1/work/{item.id}/records", cast_to=object, body={"records": list(records)})
+
+    return send
+
+
 def sessions_token(secret: str | None) -> str | None:
     """The token in an item's secret: base64url of JSON, with or without padding. None if there is none."""
     try:
@@ -250,52 +248,3 @@ def sessions_token(secret: str | None) -> str | None:
 def packed(token: str) -> str:
     """A secret that holds this token."""
     return base64.urlsafe_b64encode(json.dumps({"sessions_token": token}).encode()).decode()
-
-
-# ---------------------------------------------------------------- what the server says
-
-
-@contextmanager
-def _said() -> Iterator[None]:
-    """Raises Error for what the SDK raises."""
-    try:
-        yield
-    except APIStatusError as error:
-        raise _refusal(error) from error
-    except APIError as error:
-        why = _first(error.__cause__ or error)
-        raise Error("relay_unreachable", f"no answer from {error.request.url.host}: {why}") from error
-    except (AttributeError, ValueError, TypeError) as error:
-        raise Error("relay_unreachable", "the server answered with something else than was asked for") from error
-
-
-def _refusal(error: APIStatusError) -> Error:
-    """An answer that is a refusal, with the relay's code for it: retryable exactly where the SDK would try again."""
-    status = error.status_code
-    code, message, hint = _told(error)
-    said = f"the server answers {status}: {message}"
-    if status >= 500 or status in PASSING:
-        return Error("relay_unreachable", said)
-    if code is None or code not in CODES or CODES[code].retryable:
-        code = _USUAL.get(status, "validation_error")
-    return Error(code, said, hint=hint)
-
-
-_USUAL = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_supported"}
-"""Codes for the answers of a server that has none of ours."""
-
-
-def _told(error: APIStatusError) -> tuple[str | None, str, str | None]:
-    """The code, the message and the hint of an error in the official envelope, as far as they are there."""
-    said: Any = error.body
-    try:
-        message = str(said["error"]["message"])
-        details = said["error"].get("details") or {}
-        return details.get("error_code"), message, details.get("hint")
-    except (TypeError, KeyError, AttributeError):
-        return None, "without saying why", None
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first of those in a group."""
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

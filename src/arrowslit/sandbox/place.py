@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 
 from arrowslit.clock import Clock
 from arrowslit.errors import Error
@@ -14,8 +14,9 @@ from arrowslit.policy.egress import Rule
 from arrowslit.sandbox.egress.attempt import Record, Resolve
 from arrowslit.sandbox.egress.proxy import Proxy
 from arrowslit.sandbox.egress.variables import environment_for_sandbox
+from arrowslit.sandbox.files import SessionFiles, Shelf, as_text
 from arrowslit.sandbox.isolation.isolation import Isolation, Sandbox
-from arrowslit.sandbox.journal import Courier, Execution, Journal
+from arrowslit.sandbox.journal import Courier, Execution, Journal, Taking
 from arrowslit.sandbox.tools.tool import Block, Tool, ToolError, text
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ PROXY_PORT = 3128  # inside, where nothing else listens
 PROXY = f"http://127.0.0.1:{PROXY_PORT}"
 OK = "ok"
 STOPPED = "the sandbox was closed before this ended: whether it was done is unknown"
+LAST_FILES = 10.0  # seconds for what is left to be sent when a sandbox is closed
+CHANGING = ("bash", "write", "edit")  # the tools after which there may be new outputs
 NAMES = ("bash", "read", "write", "edit", "glob", "grep")
 
 MakeTools = Callable[[Sandbox, Mapping[str, str]], Sequence[Tool]]
@@ -62,10 +65,13 @@ class _Done:
 class Place:
     """Made by `open_place`."""
 
-    def __init__(self, session: str, around: Surroundings, journal: Journal, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, session: str, around: Surroundings, journal: Journal, files: SessionFiles, tasks: asyncio.TaskGroup
+    ) -> None:
         self._session = session
         self._around = around
         self._journal = journal
+        self._files = files
         self._tasks = tasks
         self._sandbox: Sandbox | None = None
         self._tools: Mapping[str, Tool] = {}
@@ -109,17 +115,28 @@ class Place:
     async def _call(self, name: str, input: Mapping[str, object]) -> _Done:
         """Use a tool, in a sandbox that lives."""
         try:
-            tool = await self._tool(name)
-            return _Done(await tool.call(input), OK, 0)
-        except (ToolError, Error) as error:
+            tool, sandbox = await self._tool(name)
+            notes = [*await self._files.bring(sandbox)]
+            done = await _used(tool, input)
+            if self._over and done.ended != OK:
+                return _Done(text(f"{name}: {STOPPED}"), "stopped")
+            if name in CHANGING:
+                notes += await self._taken(sandbox)
+            return replace(done, blocks=[*done.blocks, *text(as_text(notes))]) if notes else done
+        except Error as error:
             if self._over:
                 return _Done(text(f"{name}: {STOPPED}"), "stopped")
-            if isinstance(error, ToolError):
-                return _Done(text(str(error)), error.ended, error.status)
             log.warning("%s in %s: %s", name, self._session, error.message)
             if error.code == "sandbox_ended":
                 await self._let_go()
             return _Done(text(f"{name}: {error.message}"), error.code)
+
+    async def _taken(self, sandbox: Sandbox) -> Sequence[str]:
+        """Send new outputs; what is to be said of those that are not sent. The call itself is done, whatever comes."""
+        try:
+            return await self._files.take(sandbox)
+        except Error as error:
+            return [f"outputs are not sent: {error.message}"]
 
     async def _record(self, execution: Execution) -> bool:
         try:
@@ -129,8 +146,8 @@ class Place:
             return False
         return True
 
-    async def _tool(self, name: str) -> Tool:
-        """The tool, in a sandbox that lives. Raises Error `sandbox_unavailable`, `sandbox_ended`."""
+    async def _tool(self, name: str) -> tuple[Tool, Sandbox]:
+        """The tool, and its sandbox, which lives. Raises Error `sandbox_unavailable`, `sandbox_ended`."""
         async with self._turn:
             if self._sandbox is not None and not self._sandbox.alive:
                 await self._let_go()
@@ -138,7 +155,8 @@ class Place:
                 raise Error("sandbox_ended", "the worker is leaving this session")
             if self._sandbox is None:
                 await self._open()
-            return self._tools[name]
+            assert self._sandbox is not None, "it was opened"
+            return self._tools[name], self._sandbox
 
     async def _open(self) -> None:
         around = self._around
@@ -149,6 +167,7 @@ class Place:
             variables = environment_for_sandbox(PROXY, around.rules)
             self._way_out = self._tasks.create_task(self._serve(sandbox))
         self._tools = {tool.name: tool for tool in around.make_tools(sandbox, variables)}
+        self._files.begin()
         if self._over:  # closed meanwhile
             await self._let_go()
             raise Error("sandbox_ended", "the worker is leaving this session")
@@ -162,7 +181,7 @@ class Place:
             await sandbox.close()
 
     async def _let_go(self) -> None:
-        """End the sandbox, if there is one."""
+        """End the sandbox, if there is one. What its code has made since the last call is sent first."""
         sandbox, tools, way_out = self._sandbox, self._tools, self._way_out
         self._sandbox, self._tools, self._way_out = None, {}, None
         if way_out is not None:
@@ -170,9 +189,22 @@ class Place:
             await asyncio.wait({way_out})  # its last attempts are recorded
         if sandbox is None:
             return
+        if sandbox.alive:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_FILES):
+                    for note in await self._taken(sandbox):
+                        log.warning("%s: %s", self._session, note)
         for tool in tools.values():
             await tool.close()
         await sandbox.close()
+
+
+async def _used(tool: Tool, input: Mapping[str, object]) -> _Done:
+    """What a tool says, also that it did not succeed. Raises Error."""
+    try:
+        return _Done(await tool.call(input), OK, 0)
+    except ToolError as error:
+        return _Done(text(str(error)), error.ended, error.status)
 
 
 async def serve_egress(sandbox: Sandbox, around: Surroundings, record: Record) -> None:
@@ -183,14 +215,16 @@ async def serve_egress(sandbox: Sandbox, around: Surroundings, record: Record) -
 
 
 @asynccontextmanager
-async def open_place(session: str, around: Surroundings, journal: Journal, courier: Courier) -> AsyncIterator[Place]:
+async def open_place(
+    session: str, around: Surroundings, journal: Journal, courier: Courier, shelf: Shelf, keeping: Taking
+) -> AsyncIterator[Place]:
     """A place for one session. When the block ends nothing of it is left, and its records were sent if that could be.
 
-    `courier` sends what `journal` records.
+    `courier` sends what `journal` records. `shelf` has the session's files, if its server is `keeping` any.
     """
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(courier.run())
-        place = Place(session, around, journal, tasks)
+        place = Place(session, around, journal, SessionFiles(shelf, journal, keeping), tasks)
         try:
             yield place
         finally:

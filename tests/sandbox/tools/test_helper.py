@@ -77,7 +77,8 @@ class Impostor:
         """Sandbox: start a command, or the impostor."""
         if self._says is not None:
             escaped = "".join(f"\\x{byte:02x}" for byte in self._says)
-            stays = "sleep 60" if self._says.startswith(b"\xff") else "head -c 9000 >/dev/null"
+            asked = len(PROGRAM.text) + 4  # bytes: it lives until a request has begun
+            stays = "sleep 60" if self._says.startswith(b"\xff") else f"head -c {asked} >/dev/null"
             command, self._says = replace(command, argv=("bash", "-c", f"printf '{escaped}'; {stays}")), None
         return await self._sandbox.start(command)
 
@@ -164,5 +165,5 @@ time.sleep(60)"""
 
 
 async def test_what_runs_inside_is_python_3_10() -> None:
-    for source in json.loads(PROGRAM).values():
+    for source in json.loads(PROGRAM.text).values():
         ast.parse(source, feature_version=(3, 10))

@@ -18,6 +18,7 @@ from arrowslit.clock import SystemClock
 from arrowslit.ledger.chain import seal
 from arrowslit.record import Fields
 from arrowslit.sandbox.egress.resolver import SystemResolver
+from arrowslit.sandbox.files import Shelf
 from arrowslit.sandbox.isolation.isolation import Command, Ended, Isolation, Output, Process, Report, Sandbox
 from arrowslit.sandbox.isolation.unconfined import Place as Bare
 from arrowslit.sandbox.isolation.unconfined import Unconfined
@@ -104,15 +105,16 @@ async def worker(
     url: str, environment: str, key: str, isolation: Isolation, book: Book, *, capacity: int = 1, idle: float = 0.2
 ) -> AsyncIterator[Worker]:
     """Our worker, which takes nothing yet."""
-    clock, taking = SystemClock(), Taking()
+    clock, taking, keeping = SystemClock(), Taking("records"), Taking("files")
     resolver = SystemResolver()
 
     def make(sandbox: Sandbox, environment: Mapping[str, str]) -> Sequence[Tool]:
         return tools(sandbox, environment=environment)
 
-    def place(item: Item, send: Send) -> AbstractAsyncContextManager[Place]:
+    def place(item: Item, send: Send, shelf: Shelf) -> AbstractAsyncContextManager[Place]:
         courier = Courier(seal, send, taking, clock)
-        return open_place(item.subject, around, Journal(book, {"work": item.id}, courier), courier)
+        journal = Journal(book, {"work": item.id}, courier)
+        return open_place(item.subject, around, journal, courier, shelf, keeping)
 
     async with isolation, open_client(url, key, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), proxy=None) as client:
         around = Surroundings(

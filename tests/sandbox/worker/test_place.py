@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
@@ -13,7 +13,8 @@ from arrowslit.errors import Error
 from arrowslit.ledger.chain import seal
 from arrowslit.record import Fields
 from arrowslit.sandbox.egress.resolver import SystemResolver
-from arrowslit.sandbox.isolation.isolation import Isolation, Sandbox
+from arrowslit.sandbox.files import Shelved
+from arrowslit.sandbox.isolation.isolation import Command, Ended, Isolation, Sandbox, Why
 from arrowslit.sandbox.journal import JSON, Courier, Journal, Taking
 from arrowslit.sandbox.place import PROXY, Place, Surroundings, open_place
 from arrowslit.sandbox.tools.tool import Block, Tool, ToolError, text
@@ -30,6 +31,10 @@ class Box:
         self.began = began
         self.alive = True
         self.closed = asyncio.Event()
+
+    async def run(self, _command: Command) -> AsyncGenerator[Ended, None]:
+        """See Sandbox: there are no outputs."""
+        yield Ended(why=Why.EXIT, status=1)
 
     async def close(self) -> None:
         """See Sandbox."""
@@ -84,6 +89,22 @@ class Bash:
         """See Tool."""
 
 
+class Empty:
+    """A shelf."""
+
+    async def list(self) -> Sequence[Shelved]:
+        """See Shelf."""
+        return []
+
+    async def read(self, file_id: str) -> bytes:
+        """See Shelf."""
+        raise Error("file_not_found", "no")
+
+    async def put(self, name: str, content: bytes) -> str:
+        """See Shelf."""
+        raise Error("quota_exceeded", "no")
+
+
 @asynccontextmanager
 async def place(boxes: Boxes, book: Book, *, egress: bool = False) -> AsyncIterator[Place]:
     """A place, recorded in a book."""
@@ -99,7 +120,8 @@ async def place(boxes: Boxes, book: Book, *, egress: bool = False) -> AsyncItera
         isolation=cast(Isolation, boxes), rules=(), egress=egress, resolve=resolver, make_tools=make, clock=clock
     )
     courier = Courier(seal, send, Taking(), clock)
-    async with open_place("sesn_1", around, Journal(book, {"session": "sesn_1"}, courier), courier) as found:
+    journal = Journal(book, {"session": "sesn_1"}, courier)
+    async with open_place("sesn_1", around, journal, courier, Empty(), Taking("files")) as found:
         yield found
     resolver.close()
     assert not any(box.alive for box in boxes.made)

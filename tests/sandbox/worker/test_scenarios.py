@@ -160,5 +160,5 @@ async def test_nothing_that_a_session_names_is_downloaded(there: Ground) -> None
 
         asked = {each.asked.line.rpartition("/")[2] for each in stage.proxy.exchanges}
         session = (await stage.item()).data.id
-        assert asked == {"poll", "ack", "heartbeat", "stop", "events", "stream", "records", session}
+        assert asked == {"poll", "ack", "heartbeat", "stop", "events", "stream", "records", "files", session}
         assert sorted(each.name for each in stage.workdir.iterdir()) == ["ran.txt"]

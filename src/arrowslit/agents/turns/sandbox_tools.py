@@ -17,7 +17,8 @@ _BASH = """\
 Run a command in a persistent bash session: working directory and variables last from call to call. Both outputs come \
 back merged, the last 100 KiB of them; a command that fails is an error result. A command that runs into its timeout \
 (120 s unless timeout_ms says otherwise) or exits ends the shell: then call with {"restart": true} before the next \
-command."""
+command. Files that the session was given are in the first working directory; those to be kept belong into its folder \
+outputs."""
 _READ = """\
 Read a file. view_range is [first line, last line], from 1 and inclusive; a last line of 0 or less means the end of \
 the file. A file larger than 256 KiB needs it. Images and PDF files are shown."""

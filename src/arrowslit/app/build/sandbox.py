@@ -20,6 +20,7 @@ from arrowslit.ledger.chain import seal
 from arrowslit.ledger.disk import FileDisk
 from arrowslit.ledger.writer import Keys, open_ledger
 from arrowslit.record import Fields, Ledger
+from arrowslit.sandbox.files import Shelf
 from arrowslit.sandbox.isolation.isolation import Report
 from arrowslit.sandbox.journal import Courier, Journal, Send, Taking
 from arrowslit.sandbox.place import Place, Surroundings, open_place
@@ -69,13 +70,14 @@ class _Places:
 
     def __init__(self, around: Surroundings, ledger: Ledger, facts: Fields, clock: Clock) -> None:
         self._around, self._ledger, self._facts, self._clock = around, ledger, facts, clock
-        self._taking = Taking()
+        self._taking, self._keeping = Taking("records"), Taking("files")
 
-    def open(self, item: Item, send: Send) -> AbstractAsyncContextManager[Place]:
+    def open(self, item: Item, send: Send, shelf: Shelf) -> AbstractAsyncContextManager[Place]:
         """For the session of this item."""
         facts = {**self._facts, "work": item.id, "session": item.subject}
         courier = Courier(seal, send, self._taking, self._clock)
-        return open_place(item.subject, self._around, Journal(self._ledger, facts, courier), courier)
+        journal = Journal(self._ledger, facts, courier)
+        return open_place(item.subject, self._around, journal, courier, shelf, self._keeping)
 
 
 async def _open_queue(

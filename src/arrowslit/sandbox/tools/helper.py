@@ -12,7 +12,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -22,6 +21,7 @@ from arrowslit.sandbox.isolation.isolation import Command, Process, Sandbox
 from arrowslit.sandbox.tools.ending import ended, refuse_unless_it_ran
 from arrowslit.sandbox.tools.inputs import SCHEMAS, arguments, check
 from arrowslit.sandbox.tools.inside import files, search, serve, workspace
+from arrowslit.sandbox.tools.program import Program
 from arrowslit.sandbox.tools.tool import FAILED, TIMED_OUT, Block, ToolError, text
 
 logger = logging.getLogger(__name__)
@@ -32,18 +32,7 @@ MOST_REPLY = 30 << 20  # bytes; a document of 20 MiB is 28 MB of base64
 MOST_TEXT = 1 << 20  # characters; more than any of them says
 LAST_WORDS = 2000  # characters of what it complained about, for our log
 
-_MODULES = {each.__name__: Path(str(each.__file__)).read_text("utf-8") for each in (workspace, files, search, serve)}
-PROGRAM = json.dumps(_MODULES).encode()
-"""The modules of `inside`, each after those that it imports."""
-
-BOOT = """\
-import json, sys, types
-for name, source in json.loads(sys.stdin.buffer.read(int(sys.argv[1]))).items():
-    module = sys.modules[name] = types.ModuleType(name)
-    exec(compile(source, name, "exec", dont_inherit=True), module.__dict__)
-module.serve()
-"""
-ARGV = ("python3", "-I", "-S", "-B", "-W", "ignore", "-c", BOOT, str(len(PROGRAM)))
+PROGRAM = Program(workspace, files, search, serve)
 
 
 class Media(Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,12 +137,12 @@ class Helper:
         raise ToolError(f"{tool}: its process inside the sandbox was ended; whether it was done is unknown")
 
     async def _start(self) -> Process:
-        command = Command(argv=ARGV, interactive=True, timeout=None, max_output=None, leftovers="keep")
+        command = Command(argv=PROGRAM.argv, interactive=True, timeout=None, max_output=None, leftovers="keep")
         self._said.clear()
         self._complaints = ""
         self._process = process = await self._sandbox.start(command)
         with suppress(BrokenPipeError):  # then it has ended, as the request will find
-            await process.write(PROGRAM)
+            await process.write(PROGRAM.text)
         return process
 
     async def _next(self, process: Process, number: int, *, taken: bool) -> Reply:
