@@ -16,6 +16,7 @@ FINISHED = {
     "API abuse",
     "SSRF via http target",
     "authn",
+    "protocol abuse / fuzz",
     "sandbox egress / escape",
     "tenant spoofing",
 }

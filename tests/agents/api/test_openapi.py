@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from starlette.routing import Route
 from arrowslit.agents.api.resource import Resource
 from tests.agents.kit import Caller
 from tests.harness import Relay
+from tests.security.cases import case
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 4  # of each operation, in either mode; forty find nothing more, and this is one of many tests
@@ -129,7 +130,8 @@ def operations(relay: Relay) -> list[Any]:
     return [each for each in found if "text/event-stream" not in str(each.definition.raw["responses"]["200"])]
 
 
-def test_a_relay_answers_as_the_document_says(relay: Relay) -> None:
+@case("PROTO-26", "modes", {"as it should be and otherwise": (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)})
+def test_a_relay_answers_as_the_document_says(relay: Relay, modes: Sequence[GenerationMode]) -> None:
     furniture = furnish(relay)
     known = furniture.parameters
     tried = set()
@@ -143,7 +145,7 @@ def test_a_relay_answers_as_the_document_says(relay: Relay) -> None:
         tried.add((case.operation.label, response.status_code))
 
     for operation in operations(relay):
-        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+        for mode in modes:
             cases = operation.as_strategy(generation_mode=mode)
             rules = settings(
                 max_examples=EXAMPLES,
