@@ -84,7 +84,8 @@ def cli() -> None:
     """Let agents use private MCP servers through a tunnel that the private side opened.
 
     On a public host runs `serve`, the relay. Beside the private server runs `connect`: it dials out, and calls travel
-    back along that connection and nowhere else. The other commands make tunnels, agents and keys, and look at them.
+    back along that connection and nowhere else. `sandbox` runs the code that agents write, isolated, on a machine of
+    yours. The other commands make tunnels, agents and keys, and look at them.
 
     Try it on one machine:
       arrowslit serve
@@ -95,6 +96,7 @@ def cli() -> None:
       ARROWSLIT_API_KEY        the key to use it with, or its file in ARROWSLIT_API_KEY_FILE
                                (else the admin.key of the relay on this machine)
       ARROWSLIT_TUNNEL_TOKEN   what `connect` opens its tunnel with (CLAUDE_TUNNEL_TOKEN works too)
+      ARROWSLIT_ENVIRONMENT_KEY   what `sandbox` takes work with (ANTHROPIC_ENVIRONMENT_KEY works too)
       HTTPS_PROXY, NO_PROXY    the proxy on the way to the relay
       SSL_CERT_FILE            certificates of authorities to trust instead of the system's
 
