@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -42,4 +43,9 @@ class SystemClock:
 def rfc3339(seconds: float) -> str:
     """Unix seconds as RFC 3339 in UTC with milliseconds, e.g. `2026-11-22T10:00:00.123Z`."""
     whole, millis = divmod(round(seconds * 1000), 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{millis:03d}Z"
+    return f"{_second(whole)}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))

@@ -29,6 +29,16 @@ class Ledger(Protocol):
         ...
 
 
+class CallLedger(Ledger, Protocol):
+    """What the way of a call asks of it besides."""
+
+    def note(self, kind: str, fields: Fields) -> None:
+        """Record what has happened, with the next write. Nobody waits for it, and nobody has to be told if it fails:
+        the `outcome` of a call is kept as above, anything else is named in the log.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
     """One call as the ledger knows it. Times are RFC 3339 in UTC.

@@ -48,13 +48,23 @@ async def test_a_record_has_left_the_process_when_its_append_returns() -> None:
 
 @pytest.mark.promise("P12")
 @virtual
-async def test_records_of_one_tick_leave_in_one_write() -> None:
+async def test_what_has_happened_leaves_with_the_next_write_or_at_the_end_of_the_tick() -> None:
     disk = MemoryDisk()
     async with open_ledger(disk, KEYS, SimClock()) as ledger:
-        numbers = await ask(ledger, *range(64))
+        await ask(ledger, 1, 2)
+        assert disk.writes == 2, "what is about to happen waits for nothing"
+        ledger.note("outcome", ended(1))
+        ledger.note("outcome", ended(2))
+        assert disk.writes == 2
 
-        assert disk.writes == 1
-        assert numbers == list(range(1, 65))
+        assert await ledger.append("asked", asked(3)) == 5
+        assert disk.writes == 3
+
+        ledger.note("outcome", ended(3))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert disk.writes == 4
+        assert [kind for kind, _ in told(disk)] == ["asked", "asked", "outcome", "outcome", "asked", "outcome"]
 
 
 @pytest.mark.promise("P12")
@@ -489,8 +499,8 @@ async def test_a_record_that_is_no_json_is_refused_alone() -> None:
 
 @virtual
 async def test_who_is_cancelled_takes_back_the_waiting_and_not_the_record() -> None:
-    disk = MemoryDisk()
-    async with open_ledger(disk, KEYS, SimClock()) as ledger:
+    disk = MemoryDisk(SimClock(), sync_takes=0.015)
+    async with open_ledger(disk, KEYS, SimClock(), sync="always") as ledger:
         append = asyncio.create_task(ledger.append("asked", asked(1)))
         await asyncio.sleep(0)
         append.cancel()

@@ -40,7 +40,7 @@ def calls(house: House) -> list[tuple[str, str]]:
 async def test_a_caller_inside_the_process_knows_the_id_before_the_call_leaves(house: House) -> None:
     await inside(house, "echo")
 
-    assert calls(house) == [("asked", CHOSEN), ("outcome", CHOSEN)]
+    await until(lambda: calls(house) == [("asked", CHOSEN), ("outcome", CHOSEN)])
     (reached,) = house.target.requests
     assert reached.call_id == CHOSEN
     assert json.loads(reached.body)["params"]["_meta"]["dev.arrowslit/call-id"] == CHOSEN

@@ -91,7 +91,12 @@ def _escaped(found: re.Match[str]) -> str:
 
 def hash_of(line: bytes) -> str:
     """SHA-256 of a line without its newline, in hex."""
-    return hashlib.sha256(line).hexdigest()
+    digest = _SHA256.copy()  # which is faster than to ask OpenSSL each time what SHA-256 is
+    digest.update(line)
+    return digest.hexdigest()
+
+
+_SHA256 = hashlib.sha256()
 
 
 def read(line: bytes) -> Record | None:

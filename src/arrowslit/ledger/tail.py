@@ -113,6 +113,11 @@ class Tail:
             elif entry.kind == OUTCOME and entry.call is not None:
                 self._open.pop(entry.call, None)
 
+    def _seal_again(self, entry: Entry) -> None:
+        """In the next place: those before it are given up."""
+        other = self.seal(entry.kind, entry.fields, entry.ts)
+        entry.seq, entry.hash, entry.line = other.seq, other.hash, other.line
+
     def _take_back(self, error: OSError) -> None:
         try:
             self._disk.truncate(self.size)
@@ -130,7 +135,8 @@ class Tail:
         for entry in entries:
             if entry.kind == OUTCOME and entry.call in self._open and entry.call not in waiting:
                 waiting.add(entry.call)
-                self.kept.append(self.seal(entry.kind, entry.fields, entry.ts, entry.done))
+                self._seal_again(entry)
+                self.kept.append(entry)
             else:
                 refused.append(entry)
         return refused

@@ -1,4 +1,5 @@
-"""LedgerWriter: records on the way of a call; those of one loop tick leave in one write, and are on disk soon after.
+"""LedgerWriter: records on the way of a call. What is about to happen is written at once, what has happened with the
+next write, at the end of the loop's tick at the latest; both are on disk soon after.
 
 **When a write fails** (the disk is full) it is taken back, so that nothing of it is in the file, and:
 
@@ -14,7 +15,6 @@ every append says so, until a start has read the files.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -25,6 +25,7 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from arrowslit.clock import Clock, rfc3339
+from arrowslit.credential import Mac
 from arrowslit.ledger.chain import OUTCOME, RECOVERED, STOPPED
 from arrowslit.ledger.disk import Disk
 from arrowslit.ledger.keeper import SEGMENT_BYTES, SYNC_AFTER, Keeper
@@ -69,10 +70,10 @@ async def open_ledger(
 
 
 class LedgerWriter:
-    """The port `Ledger` on a Disk. Made by `open_ledger`."""
+    """The ports `Ledger` and `CallLedger` on a Disk. Made by `open_ledger`."""
 
     def __init__(self, disk: Disk, keys: Keys, clock: Clock, found: Found, sync: Sync, segment_bytes: int) -> None:
-        self._disk, self._digest_key, self._clock, self._always = disk, keys.digest, clock, sync == "always"
+        self._disk, self._digest, self._clock, self._always = disk, Mac(keys.digest), clock, sync == "always"
         self._loop = asyncio.get_running_loop()
         self._tail = Tail(disk, found)
         self._keeper = Keeper(
@@ -87,9 +88,9 @@ class LedgerWriter:
         )
         self._refusal: str | None = None  # why no append is taken any more
         self._broken = False
-        self._queue: list[Entry] = []  # sealed in this tick
+        self._queue: list[Entry] = []  # sealed, and not written
+        self._flush_due = False
         self._unsynced: deque[Entry] = deque()  # written, and waited for until on disk
-        self._ts = ""  # of this tick
         self._retry: asyncio.TimerHandle | None = None
 
     async def append(self, kind: str, fields: Fields) -> int:
@@ -98,13 +99,30 @@ class LedgerWriter:
         An `outcome` of an open call is also taken while writing fails (see the top of this module). A caller that is
         cancelled takes back its waiting and not the record. Raises ValueError or TypeError for fields that are no JSON.
         """
+        self._check_open()
+        if self._always or self._keeper.held:
+            return await self._wait(kind, fields)
+        entry = self._seal(kind, fields)
+        self._queue.append(entry)
+        if entry in self._flush():
+            raise unavailable(str(self._tail.failure))
+        self._check_open()  # the write may have been what broke it
+        return entry.seq
+
+    def note(self, kind: str, fields: Fields) -> None:
+        """As the port says. It costs no write of its own where another record follows in the same tick."""
+        if self._refusal:
+            _log.error("a record of what has happened is lost, the ledger takes none: %s %s", kind, self._refusal)
+            return
+        self._enqueue(self._seal(kind, fields))
+
+    def _check_open(self) -> None:
         if self._refusal:
             raise unavailable(self._refusal)
-        return await self._enqueue(kind, fields)
 
     def digest(self, data: bytes) -> str:
         """The first 128 bits of HMAC-SHA256, in 32 hex digits."""
-        return hmac.digest(self._digest_key, data, "sha256").hex()[:32]
+        return self._digest(data).hex()[:32]
 
     async def start(self, found: Found) -> None:
         """Go on where `found` ends: cut what is torn, sign what holds, record what the last relay left behind."""
@@ -156,38 +174,43 @@ class LedgerWriter:
             outcome = {"asked": asked, "call": call, "outcome": Outcome.OUTCOME_UNKNOWN.value, "reason": reason}
             yield self._seal(OUTCOME, outcome)
 
-    def _enqueue(self, kind: str, fields: Fields) -> asyncio.Future[int]:
+    def _wait(self, kind: str, fields: Fields) -> asyncio.Future[int]:
         done: asyncio.Future[int] = self._loop.create_future()
-        if self._queue:
-            self._queue.append(self._tail.seal(kind, fields, self._ts, done))
-            return done
-        self._queue.append(self._seal(kind, fields, done))
-        self._loop.call_soon(self._flush)
+        self._enqueue(self._seal(kind, fields, done))
         return done
 
-    def _seal(self, kind: str, fields: Fields, done: asyncio.Future[int] | None = None) -> Entry:
-        self._ts = rfc3339(self._clock.now())
-        return self._tail.seal(kind, fields, self._ts, done)
+    def _enqueue(self, entry: Entry) -> None:
+        self._queue.append(entry)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
 
-    def _flush(self) -> None:
-        """The end of a tick: one write for all of its records (two where some were kept from before)."""
+    def _seal(self, kind: str, fields: Fields, done: asyncio.Future[int] | None = None) -> Entry:
+        return self._tail.seal(kind, fields, rfc3339(self._clock.now()), done)
+
+    def _flush(self) -> list[Entry]:
+        """One write for all that wait (two where some were kept from before). Returns those that are refused."""
+        self._flush_due = False
+        if not self._queue and not self._tail.kept:
+            return []
         if self._keeper.held or self._broken:
-            return
+            return []
         batch, self._queue = self._queue, []
         try:
             refused = self._tail.write(batch)
         except Broken as error:
             self._queue = batch
             self._break(str(error))
-            return
+            return []
         if self._tail.failure:
             self._after_failure(refused, self._tail.failure)
-            return
+            return refused
         self._keeper.written()
         if self._always:
             self._unsynced.extend(batch)
         else:
             _settle(batch)
+        return []
 
     def _after_failure(self, refused: list[Entry], failure: OSError) -> None:
         _fail(refused, str(failure))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
+SHORT = 1024  # bytes of a head
 METHODS = frozenset({"POST", "GET", "DELETE"})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,128}")  # token, RFC 9110 5.6.2, in lower case
 _VALUE = re.compile(r"[\x20-\x7e\x80-\xff\t]{0,8192}")  # field-value, RFC 9110 5.5: no CR, LF or NUL can be smuggled
@@ -22,7 +24,7 @@ class RequestHead(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit
     """
 
     method: str
-    headers: list[tuple[str, str]]
+    headers: Sequence[tuple[str, str]]
     call: str
     target: str | None = None
 
@@ -51,7 +53,11 @@ def request(payload: bytes) -> RequestHead:
 
 
 def response(payload: bytes) -> ResponseHead:
-    """Read a response head. Raises Malformed."""
+    """Read a response head. Raises Malformed. A short one is remembered: a server sends the same with each answer."""
+    return _read_short(payload) if len(payload) <= SHORT else _read_response(payload)
+
+
+def _read_response(payload: bytes) -> ResponseHead:
     try:
         head = _response(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -60,6 +66,9 @@ def response(payload: bytes) -> ResponseHead:
         raise Malformed(f"status {head.status}")
     check_headers(head.headers)
     return head
+
+
+_read_short = lru_cache(maxsize=256)(_read_response)
 
 
 def check_headers(headers: Sequence[tuple[str, str]]) -> None:

@@ -18,10 +18,11 @@ from arrowslit.outcome import Effect, Outcome
 from arrowslit.policy.decide import LIST_METHODS, Deny, decide, may_see
 from arrowslit.principal import Grant, Grants, Principal
 from arrowslit.protocol import jsonrpc, mcp
-from arrowslit.record import Ledger
+from arrowslit.record import CallLedger
 from arrowslit.relay import records
 from arrowslit.relay.admission import Admission
 from arrowslit.relay.carriage import Carriage, Conclusion, Ticket
+from arrowslit.relay.deadline import Deadlines
 from arrowslit.relay.hub import Hub
 from arrowslit.relay.pending import Key, Pending
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
@@ -53,7 +54,7 @@ class Calls:
         grants: Grants,
         tunnels: Tunnels,
         hub: Hub,
-        ledger: Ledger,
+        ledger: CallLedger,
         admission: Admission,
         seal: Seal,
         denials: records.Denials,
@@ -70,6 +71,7 @@ class Calls:
         self._clock = clock
         self._random = random
         self._pending = Pending()
+        self._deadlines = Deadlines()
         self._last_words = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -120,7 +122,7 @@ class Calls:
         if ticket.expects is None:  # a notification or a response: nobody waits for more than "taken"
             _say(answer, ticket, await self._carry(ticket, answer))
             return
-        carriage = Carriage(self._hub, ticket, answer)
+        carriage = Carriage(self._hub, self._deadlines, ticket, answer)
         began = self._clock.monotonic()
         digest = self._ledger.digest(ticket.body)
         try:
@@ -136,7 +138,7 @@ class Calls:
         if conclusion.left_open_until is not None and session is not None:
             self._leave_open(ticket, session, conclusion.left_open_until, began)
         else:
-            await self._record(ticket, conclusion, began)
+            self._record(ticket, conclusion, began)
 
     def _ticket(self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None) -> Ticket:
         """What will be forwarded: the message that was authorised, written anew, with facts that only we write."""
@@ -204,7 +206,7 @@ class Calls:
 
     async def _carry(self, ticket: Ticket, answer: Answer) -> Conclusion:
         """Carry what no record is kept of. If the caller leaves, the connector is told to give up."""
-        carriage = Carriage(self._hub, ticket, answer)
+        carriage = Carriage(self._hub, self._deadlines, ticket, answer)
         try:
             return await carriage.run()
         except asyncio.CancelledError:
@@ -234,24 +236,21 @@ class Calls:
 
     async def _caller_left(self, ticket: Ticket, carriage: Carriage, began: float) -> None:
         """The caller hung up, or its key was revoked: the connector's last word decides what may be claimed."""
-        await self._record(ticket, await carriage.last_word(), began)
+        self._record(ticket, await carriage.last_word(), began)
 
     def _leave_open(self, ticket: Ticket, session: Session, until: float, began: float) -> None:
         def conclude(outcome: Outcome) -> None:
             conclusion = Conclusion(
                 outcome, reason="answered on another stream" if outcome is Outcome.RESULT else "no answer"
             )
-            self._last_words.create_task(self._record(ticket, conclusion, began))
+            self._record(ticket, conclusion, began)
 
         assert ticket.expects is not None
         key = Key(ticket.tunnel_id, ticket.target, session, ticket.expects)
         self._pending.leave_open(key, until, conclude)
 
-    async def _record(self, ticket: Ticket, conclusion: Conclusion, began: float) -> None:
-        try:
-            await self._ledger.append("outcome", records.outcome(ticket, conclusion, self._clock.monotonic() - began))
-        except Error as error:  # the ledger keeps it and writes it when it can
-            log.error("the outcome of %s could not be recorded yet: %s", ticket.call_id, error)
+    def _record(self, ticket: Ticket, conclusion: Conclusion, began: float) -> None:
+        self._ledger.note("outcome", records.outcome(ticket, conclusion, self._clock.monotonic() - began))
 
     # ------------------------------------------------------------ sessions
 

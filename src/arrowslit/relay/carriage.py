@@ -20,6 +20,7 @@ from arrowslit.protocol import exchange
 from arrowslit.protocol.jsonrpc import Id
 from arrowslit.protocol.mcp import Shows, progress_token
 from arrowslit.protocol.state import Ending
+from arrowslit.relay.deadline import Deadline, Deadlines
 from arrowslit.relay.hub import Hub, Served
 from arrowslit.relay.reply import Last, Reply
 from arrowslit.relay.sessions import Session
@@ -87,8 +88,9 @@ class Conclusion:
 class Carriage:
     """The travels of one ticket."""
 
-    def __init__(self, hub: Hub, ticket: Ticket, answer: Answer) -> None:
+    def __init__(self, hub: Hub, deadlines: Deadlines, ticket: Ticket, answer: Answer) -> None:
         self._hub = hub
+        self._deadlines = deadlines
         self._ticket = ticket
         self._answer = answer
         self._began = asyncio.get_running_loop().time()
@@ -148,7 +150,7 @@ class Carriage:
     def _open(self, served: Served) -> tuple[Stream, Reply]:
         ticket = self._ticket
         named = served.called(ticket.target)
-        head = exchange.encode(exchange.RequestHead(ticket.method, list(ticket.headers), ticket.call_id, named))
+        head = exchange.encode(exchange.RequestHead(ticket.method, ticket.headers, ticket.call_id, named))
         self._tried.append(served)
         self._served = served
         self._stream = served.link.open(head, ticket.body)
@@ -164,10 +166,11 @@ class Carriage:
     async def _follow(self, stream: Stream, reply: Reply) -> Conclusion | None:
         """Follow one attempt to its end. None: it certainly may be tried elsewhere."""
         try:
-            async with asyncio.timeout_at(self._until) as timer:
-                reply.on_progress = lambda data: self._renew(timer, data)
+            with Deadline(self._deadlines, self._until) as deadline:
+                if self._ticket.progress_token is not None:
+                    reply.on_progress = lambda data: self._renew(deadline, data)
                 last = await reply.follow(stream)
-                self._until = timer.when()
+            self._until = deadline.when
             return self._judge(last, reply)
         except TimeoutError:
             return await self._too_late(reply)
@@ -181,12 +184,11 @@ class Carriage:
         finally:
             reply.on_progress = None  # a circle that the garbage collector would have to find
 
-    def _renew(self, timer: asyncio.Timeout, data: bytes) -> None:
+    def _renew(self, deadline: Deadline, data: bytes) -> None:
         ticket = self._ticket
-        if ticket.seconds is None or ticket.progress_token is None or progress_token(data) != ticket.progress_token:
-            return
-        now = asyncio.get_running_loop().time()
-        timer.reschedule(min(now + ticket.seconds, self._began + LONGEST))
+        if ticket.seconds is not None and progress_token(data) == ticket.progress_token:
+            now = asyncio.get_running_loop().time()
+            deadline.move(min(now + ticket.seconds, self._began + LONGEST))
 
     def _judge(self, last: Last, reply: Reply) -> Conclusion | None:
         """What the last event of an attempt means. None: try elsewhere."""

@@ -12,6 +12,7 @@ import hmac
 import re
 from dataclasses import dataclass
 
+from arrowslit.credential import Mac
 from arrowslit.errors import Error
 from arrowslit.principal import Grant, Principal
 
@@ -32,7 +33,7 @@ class Seal:
     """Seals and opens session ids with a key derived from the root key."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._mac = Mac(key)
 
     def close(self, session: Session, principal: Principal, grant: Grant) -> str:
         """The id for the client: `<target's id>.<connector>.<tag>`."""
@@ -55,5 +56,5 @@ class Seal:
         owner = "\0".join(
             (grant.agent_id, grant.server.name, grant.server.tunnel_id, principal.tenant or "", principal.id, body)
         )
-        digest = hmac.digest(self._key, owner.encode("utf-8", "replace"), "sha256")
+        digest = self._mac(owner.encode("utf-8", "replace"))
         return base64.urlsafe_b64encode(digest[:_TAG_BYTES]).decode()

@@ -29,6 +29,7 @@ class Snapshot:
         self._hasher = hasher
         self._tunnel_of: dict[str, str] = {}  # hash of a tunnel token -> tunnel id
         self._key_of: dict[str, str] = {}  # hash of an API key -> its id
+        self._principals: dict[str, Principal] = {}  # by the id of the key
         self._registration_of: dict[str, str] = {}
         self._agents_named: dict[str, frozenset[str]] = {}
         self._grants: dict[str, Mapping[str, Grant]] = {}
@@ -61,8 +62,7 @@ class Snapshot:
         key_id = self._key_of.get(self._hasher(credential))
         if key_id is None or not self.live(key_id):
             return None
-        key = self.keys[key_id]
-        return Principal(key.id, key.tenant, key.scopes, key.agents, key.expires_at)
+        return self._principals[key_id]
 
     def live(self, key_id: str) -> bool:
         """Whether the API key of that id opens a door now."""
@@ -120,12 +120,14 @@ class Snapshot:
     def put_key(self, key: ApiKey, key_hash: str | None = None) -> None:
         """The API key as it is now; a new one comes with its hash."""
         self.keys[key.id] = key
+        self._principals[key.id] = Principal(key.id, key.tenant, key.scopes, key.agents, key.expires_at)
         if key_hash is not None:
             self._key_of[key_hash] = key.id
 
     def forget_key(self, key_id: str, key_hash: str) -> None:
         """The API key is not kept any more."""
         self.keys.pop(key_id, None)
+        self._principals.pop(key_id, None)
         self._key_of.pop(key_hash, None)
 
     def put_registration(self, registration: Registration, token_hash: str | None = None) -> None:
