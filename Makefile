@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS =
 BIN = .venv/bin
 
-.PHONY: help demo test conformance bench bench-quick bench-sandbox fuzz lint fmt lock clean python venv programs rivals suite clients
+.PHONY: help demo test slow conformance bench bench-quick bench-sandbox fuzz lint fmt lock clean python venv programs rivals suite clients
 .NOTPARALLEL:
 
 help:  ## list the targets
@@ -18,6 +18,9 @@ demo: python  ## the whole loop on this machine, told in the terminal
 
 test: venv clients programs  ## every test; ARGS="tests/relay -k tenant" for some
 	@$(BIN)/python -m pytest $(ARGS)
+
+slow: venv clients  ## the tests that take minutes of real time
+	@$(BIN)/python -m pytest -m slow -o faulthandler_timeout=1800 $(ARGS)
 
 conformance: venv suite  ## the official MCP conformance suite, directly and through the tunnel, check by check
 	@$(BIN)/python -m tests.conformance $(ARGS)

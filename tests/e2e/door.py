@@ -157,7 +157,7 @@ class Door:
 def _answer(response: httpx2.Response) -> JSON | None:
     """The one JSON-RPC answer in a response."""
     kind = response.headers.get("content-type", "")
-    if kind.startswith("application/json"):
+    if kind.startswith("application/json") and response.content:  # a 202 may name a type, and has no body
         said = response.json()
         return said if isinstance(said, dict) else None
     if kind.startswith("text/event-stream"):

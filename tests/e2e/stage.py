@@ -64,16 +64,19 @@ class Stage:
 def served(
     relay: Relay,
     target: str,
-    tools: Sequence[str],
+    tools: Sequence[str] | None,
     *options: str,
     tenants: Sequence[str] = ("acme", "globex"),
     folder: Path | None = None,
     env: Mapping[str, str] | None = None,
     tunnel: Mapping[str, object] | None = None,
 ) -> Iterator[Stage]:
-    """Serve `target` through a new tunnel of `relay`; `tunnel` are fields of it, `options` are the connector's."""
+    """Serve `target` through a new tunnel of `relay`; `tunnel` are fields of it, `options` are the connector's.
+
+    Without `tools` the agent may use everything there is.
+    """
     made = relay.tunnel(f"stage{next(_numbers)}", **(tunnel or {}))
-    agent = relay.agent(made.name, made, tools)
+    agent = relay.whole(made.name, made) if tools is None else relay.agent(made.name, made, tools)
     keys = {tenant: relay.key(agent, tenant) for tenant in tenants}
     with Connector(relay, made, target, *options, folder=folder, env=env) as connector:
         yield Stage(relay, made, connector, agent, keys)

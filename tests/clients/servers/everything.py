@@ -1,6 +1,7 @@
 """An MCP server (SDK 2.x) with everything that the official conformance suite asks of one, in both eras.
 
-The suite fixes the names and what is behind them; `everything_tools.py` and `everything_rounds.py` have the tools.
+The suite fixes the names and what is behind them. The tools are in `everything_tools.py` and `everything_rounds.py`;
+`everything_life.py` has some that tests of our own need.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import serving
 from events import Events
+from everything_life import LIFE, watched
 from everything_rounds import CONTEXT, ROUNDS, given, still_missing
 from everything_tools import IMAGE, PNG, TOOLS, Context, as_result, changes, embedded, unknown
 from mcp import MCPError
@@ -53,7 +55,7 @@ from mcp_types import (
 )
 
 RETRY = 100  # milliseconds after which a client that was sent away comes back
-ALL = TOOLS | ROUNDS
+ALL = TOOLS | ROUNDS | LIFE
 HINT = CacheHint(ttl_ms=1000)
 
 # ------------------------------------------------------------ tools
@@ -116,8 +118,13 @@ async def read_resource(_context: Context, params: ReadResourceRequestParams) ->
     raise MCPError(INVALID_PARAMS, "Resource not found", {"uri": uri})
 
 
-async def subscribe(_context: Context, _params: SubscribeRequestParams | UnsubscribeRequestParams) -> EmptyResult:
-    """Nothing that could be watched ever changes."""
+async def subscribe(_context: Context, params: SubscribeRequestParams) -> EmptyResult:
+    watched.add(str(params.uri))
+    return EmptyResult()
+
+
+async def unsubscribe(_context: Context, params: UnsubscribeRequestParams) -> EmptyResult:
+    watched.discard(str(params.uri))
     return EmptyResult()
 
 
@@ -197,7 +204,7 @@ server: Server[dict[str, Any]] = Server(
     on_list_resource_templates=list_templates,
     on_read_resource=read_resource,
     on_subscribe_resource=subscribe,
-    on_unsubscribe_resource=subscribe,
+    on_unsubscribe_resource=unsubscribe,
     on_subscriptions_listen=ListenHandler(changes),
     on_list_prompts=list_prompts,
     on_get_prompt=get_prompt,
