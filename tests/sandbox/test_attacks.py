@@ -7,11 +7,17 @@ import pytest
 from tests.sandbox.attacks import ATTACKS, Attack
 from tests.sandbox.canaries import SECRET, Canaries
 from tests.sandbox.hosts import Host
+from tests.sandbox.inventions import INVENTIONS
 
 
 @pytest.mark.parametrize(
     "attack",
-    [pytest.param(attack, id=f"{cases} {attack.id}") for cases, attacks in ATTACKS.items() for attack in attacks],
+    [
+        pytest.param(attack, id=f"{cases} {attack.id}")
+        for table in (ATTACKS, INVENTIONS)
+        for cases, attacks in table.items()
+        for attack in attacks
+    ],
 )
 def test_an_attack_is_refused(attack: Attack, worker: Host, canaries: Canaries) -> None:
     names = canaries.names() | {"WORKER": str(worker.process.pid)}
