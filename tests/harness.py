@@ -95,6 +95,7 @@ class Program:
         self.words = list(words)
         self.env = dict(env)
         self.cwd = cwd
+        self.through: Sequence[str] = ()  # a command that becomes this one
         self._out, self._err = folder / "stdout", folder / "stderr"
         self._out_before = self._err_before = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,7 +111,7 @@ class Program:
         assert not self.running
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self._out_before, self._err_before = out.tell(), err.tell()
-            command = [sys.executable, "-m", "arrowslit", *self.words]
+            command = [*self.through, sys.executable, "-m", "arrowslit", *self.words]
             self._process = subprocess.Popen(
                 command, env=environment(**self.env), cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,19 @@ class Sandboxes(Program):
     """A worker for an environment at `url`. Its state and output are in `folder`."""
 
     def __init__(
-        self, folder: Path, url: str, environment: str, key: str, *options: str, env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        url: str,
+        environment: str,
+        key: str,
+        *options: str,
+        walls: Sequence[str] = WALLS,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.state = folder / "state"
         words = ["sandbox", "--environment", environment, "--state", str(self.state), "--idle", "300ms", *options]
         use = {"ARROWSLIT_RELAY": url, "ARROWSLIT_ENVIRONMENT_KEY": key}
-        super().__init__(folder, words if "--isolation" in options else [*words, *WALLS], {**use, **(env or {})})
+        super().__init__(folder, words if "--isolation" in options else [*words, *walls], {**use, **(env or {})})
 
     def wait_ready(self) -> None:
         """Returns once it has printed its name: the isolation is proved."""
