@@ -16,8 +16,9 @@ from arrowslit.app import toml_lines
 from arrowslit.app.plan import Plan, TargetPlan, check_places
 from arrowslit.app.problems import Problem, unusable
 from arrowslit.connector.offer import MAX_CALLS
+from arrowslit.connector.targets.sse import SseEndpoint, read_url
 from arrowslit.connector.targets.stdio import MOST_PROCESSES, Command, read_command
-from arrowslit.connector.targets.upstream.address import Endpoint, read_endpoint
+from arrowslit.connector.targets.upstream.address import Endpoint
 from arrowslit.errors import Error
 from arrowslit.ids import check_name
 from arrowslit.policy import ceiling as policy
@@ -107,7 +108,7 @@ class _Reader:
             return None
         return TargetPlan(name, where, ceiling, limits["calls"], limits["processes"], authorization)
 
-    def _where(self, table: Table, at: toml_lines.Path) -> Command | Endpoint | None:
+    def _where(self, table: Table, at: toml_lines.Path) -> Command | Endpoint | SseEndpoint | None:
         if ("command" in table) == ("url" in table):
             what = "both a command and a url" if "command" in table else "neither a command nor a url"
             self._wrong(at, f"the target has {what}", "give it one of them")
@@ -116,7 +117,7 @@ class _Reader:
             for key in _OF_COMMANDS:
                 if key in table:
                     self._wrong((*at, key), f"{key} has a meaning for a command only", "leave it out beside url")
-            return self._try((*at, "url"), lambda: read_endpoint(_text(table, "url", "")))
+            return self._try((*at, "url"), lambda: read_url(_text(table, "url", "")))
         if "authorization_env" in table:
             hint = "leave it out, or pass the variable to the command with pass_env"
             self._wrong((*at, "authorization_env"), "authorization_env has a meaning for a url only", hint)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from arrowslit.app.config import ConnectConfig
 from arrowslit.connector.offer import MAX_CALLS
+from arrowslit.connector.targets.sse import SseEndpoint, read_url
 from arrowslit.connector.targets.stdio import MOST_PROCESSES, Command, read_command
-from arrowslit.connector.targets.upstream.address import Endpoint, read_endpoint, read_place
+from arrowslit.connector.targets.upstream.address import Endpoint, read_place
 from arrowslit.errors import Error
 from arrowslit.policy import ceiling as policy
 from arrowslit.policy.ceiling import Ceiling
@@ -23,7 +24,7 @@ class TargetPlan:
     """
 
     name: str | None
-    where: Command | Endpoint
+    where: Command | Endpoint | SseEndpoint
     ceiling: Ceiling
     calls: int = MAX_CALLS
     processes: int = MOST_PROCESSES
@@ -70,16 +71,16 @@ def _ceiling(config: ConnectConfig) -> Ceiling:
     return limits
 
 
-def _where(config: ConnectConfig) -> Command | Endpoint:
+def _where(config: ConnectConfig) -> Command | Endpoint | SseEndpoint:
     kind, _, rest = config.target.partition(":")
     match kind:
         case "stdio":
             return read_command(rest, python=config.python, environment=config.environment, pass_env=config.pass_env)
-        case "http" | "https":
-            return read_endpoint(config.target)
+        case "http" | "https" | "sse":
+            return read_url(config.target)
         case _:
             raise Error(
                 "target_invalid",
                 f"{config.target!r} is no target",
-                hint="a target is stdio:COMMAND or http://host:port/path",
+                hint="a target is stdio:COMMAND, http://host:port/path or sse:http://host:port/path",
             )

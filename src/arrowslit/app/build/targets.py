@@ -14,9 +14,10 @@ from arrowslit.clock import Clock
 from arrowslit.connector.offer import Offer
 from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.http import HttpTarget
+from arrowslit.connector.targets.sse import EventSource, SseEndpoint
 from arrowslit.connector.targets.stdio import Command, Stdio
 from arrowslit.connector.targets.target import Target
-from arrowslit.connector.targets.upstream.address import read_place
+from arrowslit.connector.targets.upstream.address import HostPort, read_place
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes
 
@@ -99,12 +100,19 @@ class Targets:
             case Command() as command:
                 program = Stdio(command, most=plan.processes)
                 return Facade(program, clock=self._clock, random=self._random, state=self._sessions(plan.name))
+            case SseEndpoint(endpoint):
+                source = EventSource(endpoint, self._clock, allowed=_allowed(plan), authorization=plan.authorization)
+                sessions = self._sessions(plan.name)
+                return Facade(source, clock=self._clock, random=self._random, state=sessions, legacy=True)
             case endpoint:
-                allowed = [read_place(each) for each in sorted(plan.ceiling.hosts)]
-                return HttpTarget(endpoint, self._clock, allowed=allowed, authorization=plan.authorization)
+                return HttpTarget(endpoint, self._clock, allowed=_allowed(plan), authorization=plan.authorization)
 
     def _sessions(self, name: str | None) -> Path:
         return state.folder(self._folder / "sessions" if name is None else self._folder / "targets" / name / "sessions")
+
+
+def _allowed(plan: TargetPlan) -> list[HostPort]:
+    return [read_place(each) for each in sorted(plan.ceiling.hosts)]
 
 
 async def _retire(gone: Running) -> None:

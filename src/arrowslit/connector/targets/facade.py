@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,15 +25,21 @@ from arrowslit.ids import RandomBytes
 
 _NOT_ACCEPTABLE = "Not Acceptable: Client must accept both application/json and text/event-stream"
 
+logger = logging.getLogger(__name__)
+
 
 class Facade:
     """A Target over a Program. Legacy clients get a process per MCP session, modern clients share one.
 
-    `state` is the folder for sessions, which survive a restart in it. A Facade is entered once.
+    `state` is the folder for sessions, which survive a restart in it. `legacy`: the program can only be of that era,
+    and need not be there yet. A Facade is entered once.
     """
 
-    def __init__(self, program: Program, *, clock: Clock, random: RandomBytes, state: Path) -> None:
+    def __init__(
+        self, program: Program, *, clock: Clock, random: RandomBytes, state: Path, legacy: bool = False
+    ) -> None:
         self._program = program
+        self._legacy = legacy
         self._house = House(program, clock, random, Heartbeat(clock))
         self._health = self._house.health
         self._chores = self._house.chores
@@ -46,7 +53,7 @@ class Facade:
             await stack.enter_async_context(self._program)
             await stack.enter_async_context(self._chores)
             self._sessions.restore()
-            self._modern = await self._find_era()
+            self._modern = await self._find_era() if not self._legacy else await self._look()
             self._chores.start(self._sessions.keep_house())
             self._chores.start(self._house.heartbeat.run())
             self._opened = stack.pop_all()
@@ -123,6 +130,15 @@ class Facade:
         if session is None:
             answers.refuse(reply, 404, "Session not found", request_id=request_id)
         return session
+
+    async def _look(self) -> bool:
+        """Whether a legacy server knows the modern era: it does not. Says in the log if it does not answer yet."""
+        try:
+            await self._shared.shake_hands()
+        except (NotStarted, Silent) as error:
+            self._health.last_error = str(error)
+            logger.warning("the target does not answer yet: %s", error)
+        return False
 
     async def _find_era(self) -> bool:
         """Whether the server knows the modern era. Raises Error `target_failed` if it does not work at all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import shlex
@@ -14,9 +13,9 @@ from types import TracebackType
 from typing import Self
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets.conversations.slot import TooMany
 from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.processes.channel import Channel, Listener
+from arrowslit.connector.targets.processes.crowd import Crowd, TooMany
 from arrowslit.connector.targets.processes.process import Process
 from arrowslit.connector.targets.processes.watchdog import Watchdog
 from arrowslit.connector.targets.target import NotStarted
@@ -82,10 +81,8 @@ class Stdio:
 
     def __init__(self, command: Command, *, most: int = MOST_PROCESSES) -> None:
         self._command = command
-        self._most = most
         self._watchdog = Watchdog()
-        self._group = asyncio.TaskGroup()
-        self._processes: set[Process] = set()
+        self._processes = Crowd(most)
         self._opened = AsyncExitStack()
 
     @property
@@ -101,29 +98,23 @@ class Stdio:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._watchdog)
-            await stack.enter_async_context(self._group)
+            await stack.enter_async_context(self._processes)
             self._opened = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes:
-            self._group.create_task(process.close())
         await self._opened.__aexit__(None, None, None)
 
     async def start(self, listener: Listener) -> Channel:
         """Program: one more process."""
-        if len(self._processes) >= self._most:
-            raise TooMany(f"{self.name} runs {self._most} times already, for as many sessions")
         process = Process(self.name, listener, self._watchdog)
-        self._processes.add(process)
-        self._group.create_task(self._run(process))
+        life = process.run(self._command.argv, self._command.environment)
         try:
-            failure = await asyncio.shield(process.started)
-        except asyncio.CancelledError:
-            self._group.create_task(process.close())
-            raise
+            failure = await self._processes.start(process, life)
+        except TooMany:
+            raise TooMany(f"{self.name} runs {self._processes.most} times already, for as many sessions") from None
         if failure is not None:
             log.warning("%s cannot be run: %s", self._command.argv[0], failure)
             raise NotStarted(f"{self.name} cannot be run: {getattr(failure, 'strerror', None) or 'it is no program'}")
@@ -138,12 +129,6 @@ class Stdio:
             "run the command by hand to see why; as a target it gets a clean environment, "
             "and further variables only by name: --pass-env NAME"
         )
-
-    async def _run(self, process: Process) -> None:
-        try:
-            await process.run(self._command.argv, self._command.environment)
-        finally:
-            self._processes.discard(process)
 
 
 def stdio_target(

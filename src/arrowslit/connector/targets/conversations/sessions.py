@@ -7,7 +7,8 @@ from arrowslit.connector.targets.conversations.manner import Manner
 from arrowslit.connector.targets.conversations.message import Posted
 from arrowslit.connector.targets.conversations.saved import TOO_OLD, TOUCH_EVERY, SavedSession, SavedSessions
 from arrowslit.connector.targets.conversations.session import Session
-from arrowslit.connector.targets.conversations.slot import Backoff, TooMany
+from arrowslit.connector.targets.conversations.slot import Backoff
+from arrowslit.connector.targets.processes.crowd import TooMany
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply
 
 IDLE = 30 * 60.0

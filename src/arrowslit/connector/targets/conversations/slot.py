@@ -8,16 +8,13 @@ from dataclasses import dataclass
 
 from arrowslit.connector.targets.conversations.conversation import Conversation
 from arrowslit.connector.targets.conversations.house import House
+from arrowslit.connector.targets.processes.crowd import TooMany
 from arrowslit.connector.targets.target import NotStarted
 
 QUICK = 10.0
 """A server that lived for fewer seconds died quickly: started again at once it is likely to end the same way."""
 
 LONGEST_WAIT = 30.0
-
-
-class TooMany(NotStarted):
-    """So many servers run that no more is started. Says nothing about the health of any."""
 
 
 @dataclass(frozen=True, slots=True)
