@@ -32,8 +32,8 @@ class Issued:
         return {"SSL_CERT_FILE": str(self.authority)}
 
 
-def issue(folder: Path, *names: str) -> Issued:
-    """A certificate for these names and addresses, by an authority made for it."""
+def issue(folder: Path, *names: str, begins: float = -1, ends: float = 24) -> Issued:
+    """A certificate for these names and addresses, by an authority made for it; good between these hours from now."""
     folder.mkdir(parents=True, exist_ok=True)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     who, root = _name(names[0]), _name("authority")
@@ -44,7 +44,7 @@ def issue(folder: Path, *names: str) -> Issued:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
     )
     leaf = (
-        _builder(who, root, key)
+        _builder(who, root, key, begins, ends)
         .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
@@ -59,7 +59,9 @@ def issue(folder: Path, *names: str) -> Issued:
     return issued
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, begins: float = -48, ends: float = 48
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
@@ -67,8 +69,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(now + dt.timedelta(hours=begins))
+        .not_valid_after(now + dt.timedelta(hours=ends))
     )
 
 

@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 FINISHED = {
     "API abuse",
     "SSRF via http target",
+    "TLS",
     "authn",
     "protocol abuse / fuzz",
     "sandbox egress / escape",

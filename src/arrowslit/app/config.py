@@ -349,6 +349,11 @@ def model_key() -> str | None:
         raise Error("usage", f"ARROWSLIT_MODEL_KEY_FILE names {named}, which cannot be read: {error}") from error
 
 
+def forget_key_log() -> None:
+    """Take `SSLKEYLOGFILE` out of the environment: Python's ssl would write down there what opens every connection."""
+    os.environ.pop("SSLKEYLOGFILE", None)
+
+
 def environment() -> Mapping[str, str]:
     """All of it, for the target's command to be given a part of."""
     return dict(os.environ)

@@ -17,6 +17,7 @@ from typing import Any, Never
 import click
 
 from arrowslit import __version__
+from arrowslit.app.config import forget_key_log
 from arrowslit.cli import speak
 from arrowslit.cli.help import Group
 from arrowslit.errors import Error
@@ -58,6 +59,7 @@ class Program(Group):
     ) -> Never:
         """Run and exit: 0 ok, 1 refused or failed, 2 wrong usage, 3 unknown outcome, 130 interrupted."""
         words = list(sys.argv[1:] if args is None else args)
+        forget_key_log()
         try:
             extra["standalone_mode"] = False
             sys.exit(super().main(words, prog_name, **extra))
