@@ -16,7 +16,7 @@ demo: python  ## the whole loop on this machine, told in the terminal
 	@"$(PYTHON)" requirements/install.py demo
 	@$(BIN)/arrowslit demo $(ARGS)
 
-test: venv clients programs  ## every test; ARGS="tests/relay -k tenant" for some
+test: venv clients suite programs  ## every test; ARGS="tests/relay -k tenant" for some
 	@$(BIN)/python -m pytest $(ARGS)
 
 slow: venv clients  ## the tests that take minutes of real time

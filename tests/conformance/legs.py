@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,11 @@ import programs
 from tests.conformance import suite
 from tests.conformance.checks import Check, Found
 from tests.conformance.client import Through
-from tests.harness import Connector, Relay
+from tests.harness import Connector, Relay, environment
 
+ROOT = Path(__file__).resolve().parents[2]
+WARM = Path(__file__).with_name("warm.py")
+SLOW = ("mcp.server.lowlevel", "mcp.server.stdio", "mcp.client.streamable_http", "uvicorn", "tests.harness")
 VERSIONS = (suite.LEGACY, suite.MODERN)
 DIRECT, HTTP, STDIO = "directly over HTTP", "through the tunnel over HTTP", "through the tunnel over stdio"
 
@@ -34,15 +38,31 @@ class Way:
     bearer: str | None = None
 
 
+@contextmanager
+def warm(folder: Path) -> Iterator[list[str]]:
+    """The command that runs a script of these tests as `python` does, for as long as this is open."""
+    place = folder / "warm"
+    command = [sys.executable, str(WARM), "serve", str(place), *SLOW]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment(PYTHONPATH=str(ROOT))
+    ) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            yield [sys.executable, "-I", "-S", str(WARM), "run", str(place)]
+        finally:
+            process.kill()
+
+
 def run(folder: Path, words: Sequence[str] = ()) -> tuple[Legs, Legs]:
     """The legs for servers, and those for clients: all, or only those through the tunnel whose names hold a word."""
-    with Relay(folder / "relay") as relay, ThreadPoolExecutor() as pool:
+    with warm(folder) as python, Relay(folder / "relay") as relay, ThreadPoolExecutor() as pool:
         jobs: dict[tuple[str, str], Callable[[], Mapping[str, Found]]] = {
             ("server", DIRECT): lambda: _servers(_directly(), folder / "direct"),
             ("server", HTTP): lambda: _servers(_over_http(relay), folder / "http"),
-            ("server", STDIO): lambda: _servers(_over_stdio(relay), folder / "stdio"),
-            ("client", DIRECT): lambda: _clients(None, folder / "clients"),
-            ("client", HTTP): lambda: _clients(relay, folder / "clients-http"),
+            ("server", STDIO): lambda: _servers(_over_stdio(relay, python), folder / "stdio"),
+            ("client", DIRECT): lambda: _clients(python, None, folder / "clients"),
+            ("client", HTTP): lambda: _clients(python, relay, folder / "clients-http"),
         }
         wanted = [key for key in jobs if not words or any(word in " ".join(key).lower() for word in words)]
         wanted += [(kind, DIRECT) for kind, _ in wanted]
@@ -71,8 +91,9 @@ def _over_http(relay: Relay) -> Iterator[Way]:
 
 
 @contextmanager
-def _over_stdio(relay: Relay) -> Iterator[Way]:
-    with _through(relay, "stdio", f"stdio:{shlex.join(programs.command('everything'))}") as way:
+def _over_stdio(relay: Relay, python: Sequence[str]) -> Iterator[Way]:
+    _, *script = programs.command("everything")
+    with _through(relay, "stdio", f"stdio:{shlex.join([*python, *script])}") as way:
         yield way
 
 
@@ -96,12 +117,19 @@ def _servers(way: AbstractContextManager[Way], folder: Path) -> Mapping[str, Fou
 # ------------------------------------------------------------ clients
 
 
-def _clients(relay: Relay | None, folder: Path) -> Mapping[str, Found]:
+def _clients(python: Sequence[str], relay: Relay | None, folder: Path) -> Mapping[str, Found]:
     """Every scenario for clients in both versions, directly or through a tunnel of its own."""
-    found: dict[str, dict[Check, str]] = {version: {} for version in VERSIONS}
-    for number, (scenario, version) in enumerate(suite.CLIENT_SCENARIOS):
+
+    def one(number: int, scenario: str, version: str) -> Found:
         more = {} if relay is None else _tunnel(relay, f"client{number}", folder / f"connector{number}")
-        found[version] |= suite.run_client(scenario, version, folder / f"{number}", more)
+        return suite.run_client(python, scenario, version, folder / f"{number}", more)
+
+    found: dict[str, dict[Check, str]] = {version: {} for version in VERSIONS}
+    scenarios = suite.CLIENT_SCENARIOS
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        each = pool.map(one, range(len(scenarios)), *zip(*scenarios, strict=True))
+        for (_, version), checks in zip(scenarios, each, strict=True):
+            found[version] |= checks
     return found
 
 

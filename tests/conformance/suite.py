@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,9 +36,9 @@ def run_server(url: str, version: str, folder: Path, *, bearer: str | None = Non
     return _run(words, folder, {} if bearer is None else {"CONFORMANCE_BEARER": bearer})
 
 
-def run_client(scenario: str, version: str, folder: Path, more: Mapping[str, str]) -> Found:
-    """One scenario for clients, with `client.py`, whose environment gets `more`."""
-    command = shlex.join([sys.executable, str(HERE / "client.py")])
+def run_client(python: Sequence[str], scenario: str, version: str, folder: Path, more: Mapping[str, str]) -> Found:
+    """One scenario for clients, with `client.py`, which the command `python` runs and whose environment gets `more`."""
+    command = shlex.join([*python, str(HERE / "client.py")])
     words = ["client", "--command", command, "--scenario", scenario, "--spec-version", version]
     return _run(words, folder, more)
 
