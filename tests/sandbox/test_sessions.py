@@ -85,6 +85,41 @@ while not os.path.exists("/tmp/over"): time.sleep(0.01)"""
         worker.shell("touch /tmp/over")
 
 
+def test_what_users_share_is_not_used_up_for_other_sessions(worker: Host) -> None:
+    """Pages of pipes, inotify instances, signals that wait: where sessions are the same user, all have one budget."""
+    take = """
+import fcntl, signal, time
+held = []
+try:
+    while len(held) < 900:
+        near, far = os.pipe(); held += [near, far]
+        try: fcntl.fcntl(far, 1031, 1 << 20)
+        except OSError: pass
+        os.set_blocking(far, False)
+        try:
+            while os.write(far, b"x" * 65536): pass
+        except OSError: pass
+    while sc("inotify_init1", 0)[0] >= 0: pass
+except OSError: pass
+signal.pthread_sigmask(0, {40})
+about = ctypes.create_string_buffer(struct.pack("iii", 40, 0, -1), 128)
+while sc("rt_sigqueueinfo", os.getpid(), 40, about)[0] == 0: pass
+os.close(held.pop())  # or no file could be opened any more
+open("/tmp/full", "w").write("full")
+while not os.path.exists("/tmp/over"): time.sleep(0.01)"""
+    taking = worker.begin("python3", "-I", "-S", "-c", worker._prelude + take)
+    assert worker.shell("until [ -s /tmp/full ]; do :; done", timeout=9).status == 0
+
+    worker.open("two")
+    answer = worker.shell("head -c 300000 /dev/zero | wc -c; head -c 300000 /dev/zero", name="two")
+    worker.close("two")
+    worker.shell("touch /tmp/over")
+    worker.answer(taking)
+    worker.shell("rm /tmp/full /tmp/over")
+
+    assert (len(answer.stdout), answer.status) == (300_007, 0)
+
+
 def test_as_root_each_session_is_another_user(worker: Host) -> None:
     worker.open("two")
     worker.start("sleep 601")

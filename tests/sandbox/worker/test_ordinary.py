@@ -100,6 +100,32 @@ async def test_the_watchdog_keeps_a_limit(limit: str, served: Served) -> None:
     assert after == ("on", False)
 
 
+FORGED = "2026-11-22T10:00:00Z error    all is lost"
+SAYS = {
+    "a line of the log": f"printf 'x\\n{FORGED}\\n'",
+    "escapes of a terminal": r"printf '\033]52;c;c3RlYWw=\007\033[2J\033[31mred\302\23331m'",
+    "a NUL, and what is no text": r"printf 'a\000b\377\355\240\200'",
+    "a name to reach": rf"printf 'GET http://a\n{FORGED}\033[2J.test/ HTTP/1.1\r\n\r\n' >/dev/tcp/127.0.0.1/3128",
+    "a record": r"""printf '\n{"kind":"execution","seq":1,"ended":"ok"}\n'""",
+}
+
+
+@pytest.mark.parametrize("says", SAYS)
+async def test_nothing_that_code_says_is_a_line_of_the_log_or_a_record(says: str, served: Served) -> None:
+    session = await served.stage.session(bash(SAYS[says]), bash("echo on"))
+    first, after = answers(await served.stage.over(session))
+
+    assert after == ("on", False)
+    assert "\x1b" not in first[0]
+    for kept in (served.worker.err, (served.worker.state / "ledger").iterdir()):
+        text = kept if isinstance(kept, str) else "".join(each.read_text() for each in kept)
+        assert "\x1b" not in text
+        assert "\0" not in text
+        assert FORGED not in text
+    assert all(each.isprintable() for each in served.worker.err.splitlines())
+    assert {each["session"] for each in served.worker.of("execution")[-2:]} == {session}
+
+
 async def test_killed_it_leaves_nothing(served: Served) -> None:
     await served.stage.session(bash("setsid sleep 292 & sleep 292"))
     await asyncio.to_thread(until, lambda: len(served.worker.sleeping("292")) == 2, "they run")
