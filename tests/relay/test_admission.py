@@ -70,3 +70,35 @@ def test_a_caller_who_left_while_waiting_leaves_no_place_taken(when: str) -> Non
             await admission.enter(ACME, "tnl")
 
     run(1, story, shuffle=False)
+
+
+@pytest.mark.promise("P15")
+def test_a_tenant_with_many_calls_takes_turns_with_one_that_has_few() -> None:
+    async def story() -> list[str]:
+        admission, entered = Admission(Bounds(a_turn=2, a_shared_turn=2)), list[str]()
+
+        async def call(tenant: Tenant) -> None:
+            await admission.enter(tenant, "tnl")
+            entered.append(tenant)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(100):
+                group.create_task(call(ACME))
+            await asyncio.sleep(0)
+            for _ in range(4):
+                group.create_task(call(GLOBEX))
+        return entered
+
+    entered = run(1, story, shuffle=False)
+    assert len(entered) == 104
+    assert entered.index("globex") < 6
+    assert [each for each in entered[:14] if each == "globex"] == ["globex"] * 4
+
+
+def test_calls_at_once_for_which_there_is_room_are_not_turned_away() -> None:
+    async def story() -> int:
+        admission = Admission(Bounds(per_tenant=64, waiting=4, a_turn=2))
+        said = await asyncio.gather(*(admission.enter(ACME, "tnl") for _ in range(64)), return_exceptions=True)
+        return said.count(None)
+
+    assert run(1, story, shuffle=False) == 64

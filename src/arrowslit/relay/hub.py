@@ -114,8 +114,10 @@ class Hub:
 
     def check(self, server: Server) -> None:
         """See Links."""
+        if server.target is not None:
+            return
         ready = [served for served in self._served.get(server.tunnel_id, ()) if served.link.usable]
-        if ready and server.target is None and not any(served.offers(None) for served in ready):
+        if ready and not any(served.offers(None) for served in ready):
             names = sorted({name for served in ready for name in served.targets if name is not None})
             raise Error(
                 "server_ambiguous",
