@@ -78,6 +78,7 @@ def app(store: Store, clock: ManualClock, ledger: Records, tmp_path: Path) -> St
             clock=clock,
             random=os.urandom,
             relay_fingerprint="f" * 64,
+            prove=lambda nonce, certificate: (b"key", certificate, nonce),
         )
     )
 

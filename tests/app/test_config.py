@@ -7,8 +7,10 @@ import pytest
 
 from arrowslit.app.config import (
     ConnectConfig,
+    IsolationConfig,
     Listen,
     RelayConfig,
+    SandboxConfig,
     default_state,
     parse_listen,
     parse_network,
@@ -121,6 +123,34 @@ def test_a_connector_refuses_what_would_give_its_token_away(
     relay: str, changes: dict[str, Any], code: str | None
 ) -> None:
     config = connect_config(relay, **changes)
+    if code is None:
+        config.check()
+        return
+    with pytest.raises(Error, match=code):
+        config.check()
+
+
+@pytest.mark.parametrize(
+    ("relay", "code"),
+    [
+        ("http://127.0.0.1:1", None),
+        (f"https://relay.example.com#sha256={FINGERPRINT}", None),
+        ("https://api.anthropic.com", None),
+        ("https://relay.example.com", "insecure_relay"),
+        ("https://api.anthropic.com.example.com", "insecure_relay"),
+        ("http://relay.example.com", "insecure_relay"),
+        (f"http://relay.example.com#sha256={FINGERPRINT}", "insecure_relay"),
+    ],
+)
+def test_a_sandbox_worker_refuses_what_would_give_its_key_away(relay: str, code: str | None) -> None:
+    config = SandboxConfig(
+        environment="env_1",
+        key="k",
+        relay=parse_relay(relay),
+        state=Path("state"),
+        capacity=1,
+        isolation=IsolationConfig(),
+    )
     if code is None:
         config.check()
         return

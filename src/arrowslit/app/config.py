@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LISTEN = "127.0.0.1:8420"
 TUNNEL_DOMAIN = "tunnel.localhost"
+OFFICIAL = "https://api.anthropic.com"  # the one server without a key of ours that a sandbox worker may serve
 ADDRESS_FILE = "relay.address"  # in a relay's state folder: where it was last reached from its own machine
 
 _FINGERPRINT = re.compile(r"sha256=([0-9a-f]{64})")
@@ -181,6 +182,12 @@ class SandboxConfig:
                 "insecure_relay",
                 f"refusing to send a key to {self.relay.origin} without TLS",
                 hint="set ARROWSLIT_RELAY to an https:// address",
+            )
+        if not self.relay.is_loopback and self.relay.fingerprint is None and self.relay.origin != OFFICIAL:
+            raise Error(
+                "insecure_relay",
+                "the relay's fingerprint is missing",
+                hint="set ARROWSLIT_RELAY to the relay's whole address, with #sha256=…, as `connect` takes it",
             )
         if self.health is not None and not self.health.is_loopback:
             raise Error("insecure_listen", "--health listens on loopback only", hint="use --health 127.0.0.1:9090")

@@ -98,7 +98,7 @@ def command(context: click.Context, /, environment: str | None, **given: Any) ->
 
     Environment (`arrowslit environment key ENV` prints the first):
       ARROWSLIT_ENVIRONMENT_KEY   what opens the queue (ANTHROPIC_ENVIRONMENT_KEY works too)
-      ARROWSLIT_RELAY             the relay: https://host[:port]
+      ARROWSLIT_RELAY             the relay: https://host[:port]#sha256=…, or https://api.anthropic.com
       HTTPS_PROXY, NO_PROXY       the proxy on the way to it
       SSL_CERT_FILE               certificates of authorities to trust instead of the system's
     """

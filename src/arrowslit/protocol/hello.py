@@ -128,6 +128,18 @@ def agree(
     return max(common), sorted(features & set(offer.features))
 
 
+def relay_statement(nonce: bytes, certificate: bytes | None) -> bytes:
+    """The bytes that a relay signs for somebody without a link, such as a sandbox worker: the other's nonce, and the
+    certificate that it vouches for.
+    """
+    return _signed(b"arrowslit/relay/1", nonce, certificate or b"")
+
+
+def _signed(*fields: bytes) -> bytes:
+    """Every field preceded by its length (32 bits)."""
+    return b"".join(struct.pack(">I", len(field)) + field for field in fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """What both ends have said by the time they sign it."""
@@ -139,8 +151,8 @@ class Transcript:
     features: Sequence[str]
 
     def signed_by(self, speaker: Literal["relay", "connector"], certificate: bytes | None) -> bytes:
-        """The bytes that `speaker` signs: every field preceded by its length (32 bits)."""
-        fields = (
+        """The bytes that `speaker` signs."""
+        return _signed(
             b"arrowslit/hello/1",
             speaker.encode(),
             self.offer_nonce,
@@ -150,4 +162,3 @@ class Transcript:
             str(self.version).encode(),
             ",".join(sorted(self.features)).encode(),
         )
-        return b"".join(struct.pack(">I", len(field)) + field for field in fields)

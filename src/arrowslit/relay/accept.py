@@ -115,7 +115,7 @@ class Accept:
         tunnel_name = tunnel_id(said.name)
         transcript = hello.Transcript(nonce, said.nonce, tunnel_name, said.version, said.features)
         _check_proof(said, transcript.signed_by("connector", said.certificate))
-        bound = self._check_certificate(said)
+        bound = self._check_certificate(said.certificate)
         tunnel, own_token = await self._admit(self.authenticate(token), said, tunnel_name)
         self._confirm(tunnel, own_token or token, said)
         certificate = said.certificate if bound else None
@@ -183,14 +183,22 @@ class Accept:
         if now.key_binding is KeyBinding.PINNED and now.connector_key != said.key:
             raise Error("key_mismatch", "another connector key was approved during the handshake")
 
-    def _check_certificate(self, said: hello.Hello) -> bool:
-        """Whether the certificate that the connector saw is one of ours; raises Error if it is somebody else's."""
-        if not self._identity.certificates or said.certificate is None:
+    def prove(self, nonce: bytes, certificate: bytes | None) -> tuple[bytes, bytes | None, bytes]:
+        """For somebody who saw this certificate: the relay's key, the certificate if it vouches for it (None where it
+        does not know), and the signature of both. Raises Error `certificate_mismatch`.
+        """
+        vouched = certificate if self._check_certificate(certificate) else None
+        key = self._identity.key
+        return key.public_key().public_bytes_raw(), vouched, key.sign(hello.relay_statement(nonce, vouched))
+
+    def _check_certificate(self, seen: bytes | None) -> bool:
+        """Whether the certificate that the other side saw is one of ours; raises Error if it is somebody else's."""
+        if not self._identity.certificates or seen is None:
             return False
-        if said.certificate not in self._identity.certificates:
+        if seen not in self._identity.certificates:
             raise Error(
                 "certificate_mismatch",
-                "the connector saw a TLS certificate that is not this relay's",
+                "the other side saw a TLS certificate that is not this relay's",
                 hint="something between the two ends opens the TLS connection; if that is meant, use --public-cert",
             )
         return True

@@ -90,6 +90,15 @@ class Relay(Shape):
     tunnel_domain: str
 
 
+class RelayProof(Shape):
+    """What shows that the relay holds its key, ours: all in hex."""
+
+    type: Literal["relay_proof"]
+    key: str
+    certificate: str | None
+    signature: str
+
+
 class Environment(Shape):
     """A work queue that your own workers serve."""
 

@@ -15,7 +15,7 @@ from arrowslit.agents.api.files import FilesApi
 from arrowslit.agents.api.keys import KeysApi
 from arrowslit.agents.api.openapi import OpenApi
 from arrowslit.agents.api.records import RecordsApi
-from arrowslit.agents.api.relay import RelayApi
+from arrowslit.agents.api.relay import Prove, RelayApi
 from arrowslit.agents.api.resource import Doorkeeper
 from arrowslit.agents.api.sessions import SessionsApi
 from arrowslit.agents.api.stream import StreamApi
@@ -60,13 +60,14 @@ def routes(
     random: RandomBytes,
     cursor_key: bytes,
     relay_fingerprint: str,
+    prove: Prove,
     domain: str = "tunnel.localhost",
 ) -> list[Route]:
     """The routes of /v1. Every one of them, the unknown ones too, asks first who is there.
 
-    `domain` is the tunnel domain, `relay_fingerprint` the SHA-256 of the relay's key in hex; `wrong` counts wrong
-    credentials, best together with the other doors. `cursor_key` signs page cursors: 32 bytes, the same at every
-    start.
+    `domain` is the tunnel domain, `relay_fingerprint` the SHA-256 of the relay's key in hex; `prove` shows that it has
+    that key. `wrong` counts wrong credentials, best together with the other doors. `cursor_key` signs page cursors: 32
+    bytes, the same at every start.
     """
     keeper = Doorkeeper(credentials, wrong, queue, random, cursor_key)
     served = [
@@ -83,7 +84,7 @@ def routes(
         *RecordsApi(chains, ledger, seal).routes(keeper),
         *CallsApi(calls).routes(keeper),
         *KeysApi(keys, agents, clock).routes(keeper),
-        *RelayApi(relay_fingerprint, domain).routes(keeper),
+        *RelayApi(relay_fingerprint, domain, prove).routes(keeper),
     ]
     served += OpenApi(served).routes(keeper)
     return [

@@ -245,6 +245,13 @@ class ModelBody(Strict):
     inference_geo: Label | None = None
 
 
+class ProofBody(Strict):
+    """POST /v1/relay/proof, ours. `nonce` is 32 bytes of chance, `certificate` the SHA-256 of the one that was seen."""
+
+    nonce: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+    certificate: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)] | None = None
+
+
 class SandboxBody(Strict):
     """Where an agent's code runs: the short form, ours. `id` is an environment's id or name."""
 

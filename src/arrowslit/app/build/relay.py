@@ -132,6 +132,7 @@ async def open_relay(
                         cursor_key=root.derive("page-cursors"),
                         domain=config.tunnel_domain,
                         relay_fingerprint=_digest(identity),
+                        prove=accept.prove,
                     ),
                 ],
                 exception_handlers={404: _nothing_there, 405: _no_such_method},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -84,14 +83,15 @@ async def _open_queue(
     stack: AsyncExitStack, config: SandboxConfig, name: str, places: _Places, clock: Clock, random: RandomBytes
 ) -> Worker:
     from arrowslit.sandbox.official import OfficialQueue, OfficialSessions, open_client  # the SDK takes two seconds
+    from arrowslit.sandbox.trust import Trust, TrustedQueue
 
     assert config.key is not None, "checked"
-    secure = config.relay.scheme == "https"
-    trusted = ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    opening = open_client(config.relay.origin, config.key, verify=trusted, proxy=config.proxy)
+    relay = config.relay
+    trust = Trust(relay.origin, config.key, relay.fingerprint, proxy=config.proxy, random=random)
+    opening = open_client(relay.origin, config.key, verify=trust.context, proxy=config.proxy)
     client = await stack.enter_async_context(opening)
     return Worker(
-        OfficialQueue(client, config.environment, name),
+        TrustedQueue(OfficialQueue(client, config.environment, name), trust),
         OfficialSessions(client, config.key, places.open, config.idle),
         capacity=config.capacity,
         clock=clock,
