@@ -204,11 +204,12 @@ async def open_session(facade: Facade) -> str:
     return session
 
 
-def raw(folder: Path, *flags: str, clock: Clock | None = None, most: int = 64) -> Facade:
+def raw(folder: Path, *flags: str, clock: Clock | None = None, most: int = 64, spare: bool = False) -> Facade:
     """The façade over the raw server with these flags; its sessions are in `folder`, what it heard in `folder/log`."""
     argv = (sys.executable, "-I", "-S", str(RAW), *flags, f"log={folder / 'log'}")
     program = Stdio(Command(argv, {"PATH": os.environ["PATH"]}), most=most)
-    return Facade(program, clock=clock or SystemClock(), random=random.Random(7).randbytes, state=folder / "sessions")
+    chance = random.Random(7).randbytes
+    return Facade(program, clock=clock or SystemClock(), random=chance, state=folder / "sessions", spare=spare)
 
 
 def heard(folder: Path) -> list[dict[str, Any]]:
@@ -218,11 +219,25 @@ def heard(folder: Path) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def running(folder: Path, *flags: str, clock: Clock | None = None, most: int = 64) -> AsyncIterator[Facade]:
+async def running(
+    folder: Path, *flags: str, clock: Clock | None = None, most: int = 64, spare: bool = False
+) -> AsyncIterator[Facade]:
     """`raw`, entered; afterwards none of its processes is left."""
-    async with raw(folder, *flags, clock=clock, most=most) as facade:
+    async with raw(folder, *flags, clock=clock, most=most, spare=spare) as facade:
         yield facade
-    assert not [child for child in psutil.Process().children() if str(RAW) in child.cmdline()]
+    assert not servers()
+
+
+def servers() -> list[int]:
+    """The raw servers that run, spares too."""
+    return [child.pid for child in psutil.Process().children() if _is_raw(child)]
+
+
+def _is_raw(process: psutil.Process) -> bool:
+    try:
+        return str(RAW) in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
 
 
 async def until(ready: Callable[[], bool]) -> None:

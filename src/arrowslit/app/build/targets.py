@@ -99,7 +99,8 @@ class Targets:
         match plan.where:
             case Command() as command:
                 program = Stdio(command, most=plan.processes)
-                return Facade(program, clock=self._clock, random=self._random, state=self._sessions(plan.name))
+                sessions = self._sessions(plan.name)
+                return Facade(program, clock=self._clock, random=self._random, state=sessions, spare=True)
             case SseEndpoint(endpoint):
                 source = EventSource(endpoint, self._clock, allowed=_allowed(plan), authorization=plan.authorization)
                 sessions = self._sessions(plan.name)

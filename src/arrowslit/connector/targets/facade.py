@@ -11,6 +11,7 @@ from typing import Self
 
 from arrowslit.clock import Clock
 from arrowslit.connector.targets.conversations import answers, era, message
+from arrowslit.connector.targets.conversations.chores import Chores
 from arrowslit.connector.targets.conversations.heartbeat import Heartbeat
 from arrowslit.connector.targets.conversations.house import House
 from arrowslit.connector.targets.conversations.manner import legacy_manner, modern_manner
@@ -18,6 +19,7 @@ from arrowslit.connector.targets.conversations.saved import SavedSessions
 from arrowslit.connector.targets.conversations.session import SESSION_HEADER, Session
 from arrowslit.connector.targets.conversations.sessions import Sessions
 from arrowslit.connector.targets.conversations.shared import Shared, Silent
+from arrowslit.connector.targets.conversations.supply import Supply
 from arrowslit.connector.targets.processes.channel import Program
 from arrowslit.connector.targets.target import NotStarted, Reply, Request
 from arrowslit.errors import PARSE_ERROR, Error
@@ -32,17 +34,25 @@ class Facade:
     """A Target over a Program. Legacy clients get a process per MCP session, modern clients share one.
 
     `state` is the folder for sessions, which survive a restart in it. `legacy`: the program can only be of that era,
-    and need not be there yet. A Facade is entered once.
+    and need not be there yet. `spare`: keep a server started ahead while sessions begin. A Facade is entered once.
     """
 
     def __init__(
-        self, program: Program, *, clock: Clock, random: RandomBytes, state: Path, legacy: bool = False
+        self,
+        program: Program,
+        *,
+        clock: Clock,
+        random: RandomBytes,
+        state: Path,
+        legacy: bool = False,
+        spare: bool = False,
     ) -> None:
         self._program = program
         self._legacy = legacy
-        self._house = House(program, clock, random, Heartbeat(clock))
+        self._chores = Chores()
+        self._supply = Supply(program, clock, self._chores, ahead=spare)
+        self._house = House(self._supply, clock, random, Heartbeat(clock), self._chores)
         self._health = self._house.health
-        self._chores = self._house.chores
         self._shared = Shared(self._house)
         self._sessions = Sessions(self._house, SavedSessions(state))
         self._modern = False
@@ -91,7 +101,7 @@ class Facade:
             "ready": self._chores.open and wait == 0,
             "detail": f"{self._health.last_error}; the next start is in {wait:.0f} s" if wait else None,
             "era": "dual" if self._modern else "legacy",
-            "processes": self._program.running,
+            "processes": self._supply.running,
             "sessions": len(self._sessions),
             "restarts": self._health.restarts,
             "last_error": self._health.last_error,

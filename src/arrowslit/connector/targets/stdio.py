@@ -146,4 +146,4 @@ def stdio_target(
     Raises Error `target_invalid`.
     """
     command = read_command(text, python=python, environment=environment, pass_env=pass_env)
-    return Facade(Stdio(command), clock=clock, random=random, state=state)
+    return Facade(Stdio(command), clock=clock, random=random, state=state, spare=True)

@@ -12,7 +12,8 @@ from typing import Protocol
 from arrowslit.connector.targets.conversations import message
 from arrowslit.connector.targets.conversations.message import Posted, RequestId, Said
 from arrowslit.connector.targets.conversations.outbox import Item, Outbox
-from arrowslit.connector.targets.processes.channel import Channel, Program
+from arrowslit.connector.targets.conversations.supply import Supply
+from arrowslit.connector.targets.processes.channel import Channel
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, TooLarge
 
 logger = logging.getLogger(__name__)
@@ -58,10 +59,10 @@ class Conversation:
     left has cancelled; in the legacy era a disconnect is not a cancel.
     """
 
-    def __init__(self, program: Program, owner: Owner, now: float, *, shared: bool) -> None:
-        self.name = program.name
+    def __init__(self, supply: Supply, owner: Owner, now: float, *, shared: bool) -> None:
+        self.name = supply.name
         self.started = now
-        self._program = program
+        self._supply = supply
         self._owner = owner
         self._shared = shared
         self._channel: Channel | None = None
@@ -87,7 +88,7 @@ class Conversation:
 
     async def start(self) -> None:
         """Start the server. Raises NotStarted."""
-        self._channel = await self._program.start(self)
+        self._channel = await self._supply.start(self)
 
     async def close(self) -> None:
         """Stop the server; requests in flight end as lost."""

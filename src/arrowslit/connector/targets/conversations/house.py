@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from arrowslit.clock import Clock
 from arrowslit.connector.targets.conversations.chores import Chores
 from arrowslit.connector.targets.conversations.heartbeat import Heartbeat
-from arrowslit.connector.targets.processes.channel import Program
+from arrowslit.connector.targets.conversations.supply import Supply
 from arrowslit.ids import RandomBytes
 
 
@@ -21,11 +21,11 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """The program that is started, time and chance, the tasks in the background, and how it all goes."""
+    """The servers that are started, time and chance, the tasks in the background, and how it all goes."""
 
-    program: Program
+    supply: Supply
     clock: Clock
     random: RandomBytes
     heartbeat: Heartbeat
-    chores: Chores = field(default_factory=Chores)
+    chores: Chores
     health: Health = field(default_factory=Health)

@@ -43,7 +43,7 @@ class Schemas:
     def __init__(self, house: House) -> None:
         self._clock = house.clock
         self._chores = house.chores
-        self._name = house.program.name
+        self._name = house.supply.name
         self._mirrors: Mapping[str, tuple[Mirror, ...]] = {}
         self._asked_at: float | None = None
         self._asking: asyncio.Task[None] | None = None

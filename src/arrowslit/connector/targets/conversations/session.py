@@ -241,8 +241,9 @@ class Session:
 
     async def _open(self) -> Conversation:
         """A new process for the slot. If the client had finished its handshake, it is made again, unseen by it."""
-        conversation = Conversation(self._house.program, self, self._clock.monotonic(), shared=False)
+        conversation = Conversation(self._house.supply, self, self._clock.monotonic(), shared=False)
         await conversation.start()
+        self._house.supply.start_ahead()
         if not self.established:
             return conversation
         try:

@@ -39,7 +39,7 @@ class Shared:
     """Answers modern requests from a process that is started again as soon as it died."""
 
     def __init__(self, house: House) -> None:
-        self._program = house.program
+        self._supply = house.supply
         self._clock = house.clock
         self._chores = house.chores
         self._heartbeat = house.heartbeat
@@ -132,7 +132,7 @@ class Shared:
             try:
                 await self._slot.take()
             except NotStarted as error:
-                logger.warning("%s was not started again: %s", self._program.name, error)
+                logger.warning("%s was not started again: %s", self._supply.name, error)
             else:
                 return
             await self._clock.sleep(max(self._slot.wait, 1.0))
@@ -151,12 +151,12 @@ class Shared:
             raise NotStarted(str(silent)) from None
         if said is None:
             self._chores.start(conversation.close())
-            raise NotStarted(f"{self._program.name} did not answer within {PROBE_LIMIT:.0f} s of its start")
+            raise NotStarted(f"{self._supply.name} did not answer within {PROBE_LIMIT:.0f} s of its start")
         return conversation
 
     async def _ask_first(self, question: tuple[str, object]) -> tuple[Conversation, Said | None]:
         """A new process and its first answer, None if that takes too long. Raises NotStarted and Silent."""
-        conversation = Conversation(self._program, self, self._clock.monotonic(), shared=True)
+        conversation = Conversation(self._supply, self, self._clock.monotonic(), shared=True)
         await conversation.start()
         try:
             async with asyncio.timeout(PROBE_LIMIT):
