@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ WARM = Path(__file__).with_name("warm.py")
 SLOW = ("mcp.server.lowlevel", "mcp.server.stdio", "mcp.client.streamable_http", "uvicorn", "tests.harness")
 VERSIONS = (suite.LEGACY, suite.MODERN)
 DIRECT, HTTP, STDIO = "directly over HTTP", "through the tunnel over HTTP", "through the tunnel over stdio"
+
+LEGS = {("server", DIRECT), ("server", HTTP), ("server", STDIO), ("client", DIRECT), ("client", HTTP)}
 
 Legs = Mapping[str, Mapping[str, Found]]
 """What was found, by way and version."""
@@ -55,24 +57,36 @@ def warm(folder: Path) -> Iterator[list[str]]:
 
 
 def run(folder: Path, words: Sequence[str] = ()) -> tuple[Legs, Legs]:
-    """The legs for servers, and those for clients: all, or only those through the tunnel whose names hold a word."""
-    with warm(folder) as python, Relay(folder / "relay") as relay, ThreadPoolExecutor() as pool:
-        jobs: dict[tuple[str, str], Callable[[], Mapping[str, Found]]] = {
-            ("server", DIRECT): lambda: _servers(_directly(), folder / "direct"),
-            ("server", HTTP): lambda: _servers(_over_http(relay), folder / "http"),
-            ("server", STDIO): lambda: _servers(_over_stdio(relay, python), folder / "stdio"),
-            ("client", DIRECT): lambda: _clients(python, None, folder / "clients"),
-            ("client", HTTP): lambda: _clients(python, relay, folder / "clients-http"),
+    """The legs for servers, and those for clients: all, or only those through the tunnel whose names hold a word.
+
+    Everything starts one after the other (in a new clone each start compiles what the next one needs), and then runs
+    side by side.
+    """
+    wanted = _wanted(words)
+    with ExitStack() as stack:
+        python = stack.enter_context(warm(folder))
+        relay = stack.enter_context(Relay(folder / "relay"))
+        ways = {DIRECT: _directly(), HTTP: _over_http(relay), STDIO: _over_stdio(relay, python)}
+        relays = {DIRECT: None, HTTP: relay}
+        opened = {name: stack.enter_context(way) for name, way in ways.items() if ("server", name) in wanted}
+        pool = stack.enter_context(ThreadPoolExecutor())
+        servers = {name: pool.submit(_servers, way, folder / name) for name, way in opened.items()}
+        clients = {
+            name: pool.submit(_clients, python, through, folder / f"clients {name}")
+            for name, through in relays.items()
+            if ("client", name) in wanted
         }
-        wanted = [key for key in jobs if not words or any(word in " ".join(key).lower() for word in words)]
-        wanted += [(kind, DIRECT) for kind, _ in wanted]
-        running = {key: pool.submit(jobs[key]) for key in jobs if key in wanted}
-        found = {key: job.result() for key, job in running.items()}
-    return _of("server", found), _of("client", found)
+        return _results(servers), _results(clients)
 
 
-def _of(kind: str, found: Mapping[tuple[str, str], Mapping[str, Found]]) -> Legs:
-    return {name: legs for (its, name), legs in found.items() if its == kind}
+def _wanted(words: Sequence[str]) -> set[tuple[str, str]]:
+    """The legs that have one of `words` in their names, and what they are compared with."""
+    chosen = {leg for leg in LEGS if not words or any(word in " ".join(leg).lower() for word in words)}
+    return chosen | {(kind, DIRECT) for kind, _ in chosen}
+
+
+def _results(running: Mapping[str, Future[Mapping[str, Found]]]) -> Legs:
+    return {name: leg.result() for name, leg in running.items()}
 
 
 # ------------------------------------------------------------ servers
@@ -106,12 +120,9 @@ def _through(relay: Relay, name: str, target: str) -> Iterator[Way]:
         yield Way(f"{relay.url}/mcp/{agent}/{tunnel.name}", relay.key(agent, "acme"))
 
 
-def _servers(way: AbstractContextManager[Way], folder: Path) -> Mapping[str, Found]:
+def _servers(way: Way, folder: Path) -> Mapping[str, Found]:
     """Both versions over one way, one after the other."""
-    with way as there:
-        return {
-            version: suite.run_server(there.url, version, folder / version, bearer=there.bearer) for version in VERSIONS
-        }
+    return {version: suite.run_server(way.url, version, folder / version, bearer=way.bearer) for version in VERSIONS}
 
 
 # ------------------------------------------------------------ clients
