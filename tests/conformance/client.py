@@ -70,7 +70,7 @@ class Through:
         use = {"ARROWSLIT_RELAY": self.relay, "ARROWSLIT_TUNNEL_TOKEN": self.token}
         words = ["connect", "--target", target, "--name", self.name, "--state", str(Path(self.folder) / "state")]
         with Program(Path(self.folder), words, use) as connector:
-            connector.wait_for_out("tnl_")
+            connector.wait_for_out("tnl_", patience=60)
             yield
 
 

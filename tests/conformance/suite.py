@@ -27,19 +27,20 @@ CLIENT_SCENARIOS = (
     ("http-standard-headers", MODERN),
     ("http-custom-headers", MODERN),
 )
-PATIENCE = 180  # seconds for all scenarios of one leg, which take six where nothing else runs
+PATIENCE = 300  # seconds for all scenarios of one leg, which take six where nothing else runs
+LONG = "120000"  # milliseconds for one of them
 
 
 def run_server(url: str, version: str, folder: Path, *, bearer: str | None = None) -> Found:
     """Every scenario for servers of this version against the server at `url`; each request carries `bearer`."""
-    words = ["server", "--url", url, "--suite", "all", "--spec-version", version]
+    words = ["server", "--url", url, "--suite", "all", "--spec-version", version, "--timeout", LONG]
     return _run(words, folder, {} if bearer is None else {"CONFORMANCE_BEARER": bearer})
 
 
 def run_client(python: Sequence[str], scenario: str, version: str, folder: Path, more: Mapping[str, str]) -> Found:
     """One scenario for clients, with `client.py`, which the command `python` runs and whose environment gets `more`."""
     command = shlex.join([*python, str(HERE / "client.py")])
-    words = ["client", "--command", command, "--scenario", scenario, "--spec-version", version]
+    words = ["client", "--command", command, "--scenario", scenario, "--spec-version", version, "--timeout", LONG]
     return _run(words, folder, more)
 
 
