@@ -34,6 +34,52 @@ def test_one_tenant_at_its_bound_does_not_keep_another_out() -> None:
     assert entered == ["a0", "a1", "g", "a2", "a3"]
 
 
+@pytest.mark.promise("P15")
+def test_tenants_take_turns_where_all_wait_for_the_same_tunnel() -> None:
+    async def story() -> list[str]:
+        admission, entered = Admission(Bounds(per_tenant=9, per_tunnel=1, waiting=9)), list[str]()
+
+        async def call(tenant: Tenant, name: str) -> None:
+            await admission.enter(tenant, "tnl")
+            entered.append(name)
+            await asyncio.sleep(1)
+            admission.leave(tenant, "tnl")
+
+        async with asyncio.TaskGroup() as group:
+            for tenant, name in ((ACME, "a0"), (ACME, "a1"), (ACME, "a2"), (GLOBEX, "g0"), (GLOBEX, "g1")):
+                group.create_task(call(tenant, name))
+        return entered
+
+    assert run(1, story, shuffle=False) == ["a0", "a1", "g0", "a2", "g1"]
+
+
+@pytest.mark.promise("P15")
+def test_where_too_many_wait_the_longest_line_gives_way() -> None:
+    async def story() -> list[str]:
+        admission, said = Admission(Bounds(per_tenant=9, per_tunnel=1, waiting=3)), list[str]()
+
+        async def call(tenant: Tenant, name: str) -> None:
+            try:
+                await admission.enter(tenant, "tnl")
+            except Error as error:
+                said.append(f"{name} {error.code}")
+                return
+            said.append(name)
+            await asyncio.sleep(1)
+            admission.leave(tenant, "tnl")
+
+        async with asyncio.TaskGroup() as group:
+            for tenant, name in (
+                *((ACME, f"a{number}") for number in range(5)),
+                *((GLOBEX, f"g{number}") for number in range(2)),
+            ):
+                group.create_task(call(tenant, name))
+        return said
+
+    said = run(1, story, shuffle=False)
+    assert sorted(said) == ["a0", "a1", "a2", "a3 rate_limited", "a4 rate_limited", "g0", "g1 rate_limited"]
+
+
 def test_too_many_who_wait_are_told_when_to_come_again() -> None:
     async def story() -> Error:
         admission = Admission(Bounds(per_tenant=1, per_tunnel=1, waiting=1))

@@ -18,6 +18,7 @@ FINISHED = {
     "TLS",
     "authn",
     "protocol abuse / fuzz",
+    "resource exhaustion",
     "sandbox egress / escape",
     "tenant spoofing",
 }

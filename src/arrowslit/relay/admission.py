@@ -47,7 +47,10 @@ class Admission:
         self._turn_due = False
 
     async def enter(self, tenant: Tenant | None, tunnel_id: str) -> None:
-        """Take a place, waiting for it; give it back with `leave`. Raises Error `rate_limited` when too many wait."""
+        """Take a place, waiting for it; give it back with `leave`. Raises Error `rate_limited` when too many wait.
+
+        Then the latest of the longest line is told so, which is this one unless another tenant's is longer.
+        """
         if not self._waiting and self._begun < self._most() and self._has_room(tenant, tunnel_id):
             self._take(tenant, tunnel_id)
             self._turn_soon()
@@ -57,12 +60,7 @@ class Admission:
     async def _wait(self, tenant: Tenant | None, tunnel_id: str) -> None:
         line = self._lines.get(tenant, ())
         if self._waiting >= self._bounds.waiting and not self._has_room(tenant, tunnel_id, before=len(line)):
-            raise Error(
-                "rate_limited",
-                "too many calls are waiting",
-                hint="try again in a second, with fewer calls at once",
-                retry_after=1,
-            )
+            self._make_room(len(line) + 1)
         waiter = _Waiter(tunnel_id, asyncio.get_running_loop().create_future())
         self._lines.setdefault(tenant, deque()).append(waiter)
         self._waiting += 1
@@ -71,10 +69,22 @@ class Admission:
             await waiter.turn
         except asyncio.CancelledError:
             if waiter.turn.done() and not waiter.turn.cancelled():
-                self.leave(tenant, tunnel_id)
+                if waiter.turn.exception() is None:
+                    self.leave(tenant, tunnel_id)
             else:
                 self._out_of_line(tenant, waiter)
             raise
+
+    def _make_room(self, mine: int) -> None:
+        """Send away the latest of a line that is longer than `mine`, or raise Error `rate_limited`."""
+        longest = max(self._lines, key=lambda each: len(self._lines[each]))
+        line = self._lines[longest]
+        if len(line) <= mine or self._has_room(longest, line[-1].tunnel_id, before=len(line) - 1):
+            raise _too_many()
+        latest = line[-1]
+        self._out_of_line(longest, latest)
+        if not latest.turn.done():
+            latest.turn.set_exception(_too_many())
 
     def _has_room(self, tenant: Tenant | None, tunnel_id: str, before: int = 0) -> bool:
         """Whether there is room for one more, and for the `before` that were here earlier."""
@@ -136,3 +146,12 @@ class Admission:
         self._waiting -= 1
         if not line:
             del self._lines[tenant]
+
+
+def _too_many() -> Error:
+    return Error(
+        "rate_limited",
+        "too many calls are waiting",
+        hint="try again in a second, with fewer calls at once",
+        retry_after=1,
+    )
