@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from arrowslit.connector.offer import MAX_CALLS, Offer, Offers
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Request, TooLarge
@@ -47,8 +48,7 @@ class StreamReply:
         if self.shows is not None:
             kind = next((value for name, value in headers if name == "content-type"), None)
             self._filter = Listing(kind, self.shows)
-        fields = [field for field in mcp.returnable(headers) if exchange.may_travel(*field)]
-        head = exchange.encode(exchange.ResponseHead(status, fields))
+        head = _head(status, tuple(headers))
         if len(head) > MAX_PAYLOAD:
             raise Lost("the target's response head is too long")
         self._stream.answer(head)
@@ -154,6 +154,13 @@ class Server:
 
     def _count(self, ending: Ending) -> None:
         self.outcomes[ending.value] = self.outcomes.get(ending.value, 0) + 1
+
+
+@lru_cache(maxsize=64)
+def _head(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """As it travels. A server sends the same head with each of its answers, for a second at least."""
+    fields = [field for field in mcp.returnable(headers) if exchange.may_travel(*field)]
+    return exchange.encode(exchange.ResponseHead(status, fields))
 
 
 _REASONS = frozenset(Cancel)

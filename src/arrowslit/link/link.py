@@ -8,7 +8,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from arrowslit.clock import Clock
 from arrowslit.link.pipe import CloseCode, Pipe
@@ -23,7 +24,7 @@ PING_EVERY = 8.0  # seconds; with two unanswered a dead link is out of service w
 HIGH_WATER = 256 * 1024  # bytes queued on one stream, past which its writer waits
 
 
-class LinkLost(NamedTuple):
+class LinkLost(msgspec.Struct, frozen=True, gc=False):
     """The last event of every stream that was alive when its link died. `left` is False if the request never left."""
 
     left: bool
@@ -248,8 +249,8 @@ class Link:
 
     def consumed(self, stream_id: int, count: int) -> None:
         """A reader took that many bytes."""
-        self.peer.consumed(stream_id, count, self._clock.monotonic())
-        self._flush_soon()
+        if self.peer.consumed(stream_id, count, self.heard_at):
+            self._flush_soon()
 
     def queued(self, stream_id: int) -> int:
         """Bytes that wait on a stream."""

@@ -78,6 +78,7 @@ def check_headers(headers: Sequence[tuple[str, str]]) -> None:
             raise Malformed(f"header {name!r}")
 
 
+@lru_cache(maxsize=1024)
 def may_travel(name: str, value: str) -> bool:
     """Whether the name is a token in lower case, and the value at most 8 KiB without control characters."""
     return bool(_NAME.fullmatch(name) and _VALUE.fullmatch(value))

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 HEADER = struct.Struct(">BBHQ")
 MAX_PAYLOAD = 32 * 1024
@@ -48,7 +50,7 @@ class Flag:
     IGNORABLE: Final = 0x80
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """One frame. `kind` is a plain int so that an unknown ignorable kind can be carried to the one who skips it."""
 
     kind: int

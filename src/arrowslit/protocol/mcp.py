@@ -70,15 +70,23 @@ _tokens: msgspec.json.Decoder[Id] = msgspec.json.Decoder(Id)
 _decode_token = _tokens.decode
 
 
-def routing_headers(headers: Headers, ident: Id | None = None) -> dict[str, str]:
+def routing_headers(headers: Headers, ident: Id | None = None) -> Mapping[str, str]:
     """The headers that mean something to MCP or us, by name. Raises Refused `header_ambiguous` if one stands twice."""
+    found, twice = _routing(tuple(headers))
+    if twice is not None:
+        raise Refused("header_ambiguous", f"the header {twice} stands twice", ident)
+    return found
+
+
+@lru_cache(maxsize=512)
+def _routing(headers: tuple[tuple[str, str], ...]) -> tuple[Mapping[str, str], str | None]:
     found: dict[str, str] = {}
     for name, value in headers:
         if name[:4] == "mcp-" or name[:10] == "arrowslit-" or name == "last-event-id":
             if name in found:
-                raise Refused("header_ambiguous", f"the header {name} stands twice", ident)
+                return found, name
             found[name] = value
-    return found
+    return found, None
 
 
 def check_version(routing: Mapping[str, str], ident: Id | None = None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 
 from arrowslit.protocol.credit import LINK_RESERVE, LINK_WINDOW, STREAM_WINDOW
-from arrowslit.protocol.frames import MAX_PAYLOAD, Flag, Kind, encode
+from arrowslit.protocol.frames import HEADER, MAX_PAYLOAD, Flag, Kind, encode
 
 SMALL = 8 * 1024
 """A piece up to this many bytes goes ahead of large bodies, if its own stream has nothing queued before it."""
@@ -20,7 +20,7 @@ MESSAGE = 512 * 1024
 class Lane:
     """The body that one end sends on one stream: its credit, and what waits for it."""
 
-    __slots__ = ("credit", "ends", "queue", "queued", "stream", "waiting")
+    __slots__ = ("credit", "ends", "last", "queue", "queued", "stream", "waiting")
 
     def __init__(self, stream: int) -> None:
         self.stream = stream
@@ -28,6 +28,7 @@ class Lane:
         self.queue: deque[bytes] = deque()
         self.queued = 0  # bytes in the queue
         self.ends = False  # the body ends with what is queued
+        self.last: bytes | None = None  # the frame of the last small piece
         self.waiting = False  # stands in the line of large bodies
 
 
@@ -55,7 +56,8 @@ class Outbox:
         if size <= SMALL and not lane.queue and lane.credit >= size and self._credit >= size:
             lane.credit -= size
             self._credit -= size
-            self._small.append(encode(Kind.DATA, lane.stream, data, Flag.END if ends else 0))
+            lane.last = encode(Kind.DATA, lane.stream, data, Flag.END if ends else 0)
+            self._small.append(lane.last)
             return
         lane.queue.append(data)
         lane.queued += size
@@ -67,7 +69,10 @@ class Outbox:
         if lane.queue:
             lane.ends = True
             return False
-        self._small.append(encode(Kind.DATA, lane.stream, b"", Flag.END))
+        if lane.last is not None and self._small and self._small[-1] is lane.last:  # it has not left yet
+            self._small[-1] = encode(Kind.DATA, lane.stream, lane.last[HEADER.size :], Flag.END)
+        else:
+            self._small.append(encode(Kind.DATA, lane.stream, b"", Flag.END))
         return True
 
     def drop(self, lane: Lane) -> None:

@@ -16,6 +16,7 @@ from arrowslit.protocol.state import LINK as LINK_TABLE
 from arrowslit.protocol.state import REPLY, REQUEST, Ending, LinkState, Reply, Request, Role, Step
 
 _LINK_KINDS = frozenset(kind for kind in Kind if kind < Kind.OPEN)
+_DATA = int(Kind.DATA)
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 MOST_PINGS = 32  # in a second
@@ -187,14 +188,18 @@ class Peer:
         self._outbox.drop(own.lane)
         self._outbox.small(encode(Kind.CANCEL, stream, reason.encode()[:64]))
 
-    def consumed(self, stream: int, count: int, now: float) -> None:
-        """The reader took `count` bytes of DATA; grants more when that is due. A stream that is gone is ignored."""
+    def consumed(self, stream: int, count: int, now: float) -> bool:
+        """The reader took `count` bytes of DATA; grants more when that is due, and says whether it was.
+
+        A stream that is gone is ignored. `now` is when the last of them came, or later.
+        """
         own = self._streams.get(stream)
         if own is None or not count:
-            return
+            return False
         grant = own.window.consumed(count, now, self.round_trip)
         if grant:
             self._outbox.control(encode(Kind.CREDIT, stream, _U32.pack(grant)))
+        return grant > 0
 
     def queued(self, stream: int) -> int:
         """Bytes of this stream that wait for credit or for their turn."""
@@ -257,9 +262,10 @@ class Peer:
         return out
 
     def _receive(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
+        if frame.kind == _DATA:  # most of them
+            self._receive_data(frame, out)
+            return
         match frame.kind:
-            case Kind.DATA:
-                self._receive_data(frame, out)
             case Kind.OPEN:
                 self._receive_open(frame, out)
             case Kind.HEAD:

@@ -23,11 +23,12 @@ from arrowslit.relay import records
 from arrowslit.relay.admission import Admission
 from arrowslit.relay.carriage import Carriage, Conclusion, Ticket
 from arrowslit.relay.deadline import Deadlines
+from arrowslit.relay.heads import said
 from arrowslit.relay.hub import Hub
 from arrowslit.relay.pending import Key, Pending
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.relay.sessions import Seal, Session
-from arrowslit.tunnel import Answer, Exchange, Tunnel, Tunnels
+from arrowslit.tunnel import Answer, Exchange, Headers, Tunnel, Tunnels
 
 log = logging.getLogger(__name__)
 
@@ -256,7 +257,7 @@ class Calls:
 
     def _session(self, caller: Caller, exchange: Exchange, asked: mcp.Asked | None) -> Session | None:
         """The session that the request names. Its id is good for the caller that it was given to, and nobody else."""
-        text = _header(exchange, SESSION_HEADER)
+        text = said(exchange.headers).session
         if asked is not None and asked.message.kind is jsonrpc.Kind.RESPONSE and text is None:
             raise Error("unexpected_response", "a response was posted outside of any session")
         if text is None or (asked is not None and asked.era is mcp.Era.MODERN):
@@ -269,8 +270,7 @@ class Calls:
 
 def _peek(exchange: Exchange) -> mcp.Asked:
     """One strict reading; what JSON-RPC refuses becomes an Error that carries the id where it could be read."""
-    kind = (_header(exchange, "content-type") or "").partition(";")
-    if kind[0].strip().lower() != "application/json" or "utf-16" in kind[2].lower():
+    if not said(exchange.headers).json:
         raise Error(
             "media_type_unsupported", "a message is application/json", hint="send content-type: application/json"
         )
@@ -287,15 +287,14 @@ def _shows(grant: Grant, kind: str, name: str, _: object) -> bool:
 
 
 def _check_accept(exchange: Exchange) -> None:
-    accept = _header(exchange, "accept")
-    if accept is not None and not mcp.acceptable(accept):
+    if not said(exchange.headers).acceptable:
         hint = "send accept: application/json, text/event-stream"
         raise Error("not_acceptable", "an answer is JSON or server-sent events", hint=hint)
 
 
-def _forwarded(exchange: Exchange, session: Session | None) -> list[tuple[str, str]]:
+def _forwarded(exchange: Exchange, session: Session | None) -> Headers:
     """The caller's headers that MCP knows, with the session id as its server knows it; never a credential."""
-    headers = [(name, value) for name, value in mcp.forward(exchange.headers) if name != SESSION_HEADER]
+    headers = said(exchange.headers).forwarded
     return [*headers, (SESSION_HEADER, session.id)] if session else headers
 
 
@@ -303,10 +302,6 @@ def _deadline(asked: mcp.Asked, grant: Grant) -> float:
     if asked.deadline_ms is not None:
         return asked.deadline_ms / 1000
     return grant.deadline or DEADLINE
-
-
-def _header(exchange: Exchange, name: str) -> str | None:
-    return next((value for key, value in exchange.headers if key == name), None)
 
 
 def _say(answer: Answer, ticket: Ticket, conclusion: Conclusion) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from arrowslit.errors import Error
 from arrowslit.link.link import LinkLost, Stream
@@ -33,8 +34,7 @@ LAST_WORD = 2.0  # seconds in which a connector that was told to give up may sti
 DEADLINE, CALLER_LEFT = "deadline", "caller_left"  # reasons of CANCEL, as connector/targets/target.py reads them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     """One authorised request, ready to travel.
 
     `target` is the server's name at the connector, None for the only one. `seconds` is its deadline, None for a stream
@@ -60,8 +60,7 @@ class Ticket:
     on_answer: Callable[[Id], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Conclusion:
+class Conclusion(msgspec.Struct, frozen=True):
     """How a request ended. `error` is None where the target's own answer went to the caller.
 
     `left_open_until` (loop time): the answer may still come on another stream of the session.
