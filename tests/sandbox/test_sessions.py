@@ -121,13 +121,13 @@ while not os.path.exists("/tmp/over"): time.sleep(0.01)"""
 
 
 def test_as_root_each_session_is_another_user(worker: Host) -> None:
-    worker.open("two")
-    worker.start("sleep 601")
-    worker.begin("sleep", "601", name="two")
+    for name in ("two", "three"):
+        worker.open(name)
+        worker.begin("sleep", "601", name=name)
     until(lambda: len(sleepers(worker)) == 2, "two that sleep")
     uids = {each.uids().real for each in sleepers(worker)}
-    worker.close("two")
-    worker.shell("sleep 9", timeout=0.05)
+    for name in ("two", "three"):
+        worker.close(name)
 
     assert 0 not in uids
     assert len(uids) == (2 if worker.half == "root" else 1)
