@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from arrowslit.app.config import RelayAddress, parse_relay
 from arrowslit.clock import SystemClock
 from arrowslit.connector.dial import Dialled, Dialler, Identity
+from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
 from arrowslit.connector.targets.target import NotStarted, Reply, Request
 from arrowslit.link import websocket
@@ -99,9 +100,8 @@ class Crowd:
             identity=Identity(name, key, os.urandom(8).hex(), os.urandom(8).hex()),
             dial=dial,
             relay_fingerprint=self._relay.fingerprint,
-            server=Server(Nothing(), ceiling.OPEN),
-            ceiling=ceiling.OPEN,
-            facts={"software": "light", "ceiling": ceiling.OPEN.source.value},
+            server=Server([Offer(Nothing(), ceiling.OPEN)]),
+            facts={"software": "light"},
             clock=SystemClock(),
             random=os.urandom,
             on_open=opened,

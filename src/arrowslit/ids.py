@@ -41,3 +41,8 @@ def check_name(name: str, *, what: str = "name") -> str:
 def tunnel_id(name: str) -> str:
     """The id of the tunnel of that name: `internal-inventory` -> `tnl_internal_inventory`. One name, one id."""
     return "tnl_" + check_name(name, what="tunnel name").replace("-", "_")
+
+
+def tunnel_name(tunnel_id: str) -> str:
+    """The name that an id came from: what `tunnel_id` makes is unique, since names hold no underscore."""
+    return tunnel_id.removeprefix("tnl_").replace("_", "-")

@@ -118,6 +118,19 @@ class Credentials(Protocol):
         ...
 
 
+class Hosts(Protocol):
+    """Where a server is found by its host name: in memory, without waiting."""
+
+    def at(self, principal: Principal, name: str) -> Grant:
+        """The grant for the server at `name`, in lower case and without the tunnel domain: its own name, else the place
+        of its URL. The principal says which agent: one that it may invoke.
+
+        Raises Error `server_not_found` for a name that leads to none of those, whatever else there is, and
+        `agent_ambiguous` or `server_ambiguous` where it leads to several.
+        """
+        ...
+
+
 class Grants(Protocol):
     """Where grants are looked up on the way of a call: in memory, without waiting."""
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from arrowslit.errors import Error
+from arrowslit.ids import tunnel_name
 
 if TYPE_CHECKING:
     from arrowslit.principal import Principal
@@ -121,6 +122,12 @@ class Server:
     name: str
     tunnel_id: str
     target: str | None = None
+
+    @property
+    def host(self) -> str:
+        """Where it is below the tunnel domain: `TUNNEL`, or `TARGET.TUNNEL`."""
+        tunnel = tunnel_name(self.tunnel_id)
+        return tunnel if self.target is None else f"{self.target}.{tunnel}"
 
 
 @dataclass(frozen=True, slots=True)

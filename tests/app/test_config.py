@@ -12,6 +12,7 @@ from arrowslit.app.config import (
     RelayConfig,
     SandboxConfig,
     default_state,
+    parse_domain,
     parse_listen,
     parse_network,
     parse_relay,
@@ -188,3 +189,19 @@ def test_state_is_kept_where_the_system_keeps_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home")
     assert default_state() == Path("/home/.local/state/arrowslit")
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [("tunnel.example.com", "tunnel.example.com"), ("Tunnel.Example.COM.", "tunnel.example.com"), ("local", "local")],
+)
+def test_a_domain_is_written_in_any_case_and_kept_in_one(text: str, domain: str) -> None:
+    assert parse_domain(text) == domain
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "a..b", "-a.example", "a_b.example", "exämple.org", "a" * 64, "*.example", "a:1"]
+)
+def test_what_is_no_domain_is_wrong_usage(text: str) -> None:
+    with pytest.raises(Error, match="usage"):
+        parse_domain(text)

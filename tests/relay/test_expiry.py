@@ -11,7 +11,8 @@ import pytest
 
 from arrowslit.edge.problem import Problem
 from arrowslit.edge.request import McpRequest
-from arrowslit.principal import Principal, Scope, Tenant
+from arrowslit.errors import Error
+from arrowslit.principal import Grant, Principal, Scope, Tenant
 from arrowslit.relay.endpoint import Endpoint
 from arrowslit.tunnel import Answer, Exchange
 from tests.edge.oidc.kit import NOW, TurnedClock, settle
@@ -24,6 +25,13 @@ class Endless:
 
     async def call(self, principal: Principal, agent: str, server: str, exchange: Exchange, answer: Answer) -> None:
         await asyncio.Event().wait()
+
+
+class Nowhere:
+    """No server has a host name here."""
+
+    def at(self, principal: Principal, name: str) -> Grant:
+        raise Error("server_not_found", "there is none")
 
 
 class Request:
@@ -48,7 +56,7 @@ class House:
     """An endpoint with requests that run."""
 
     def __init__(self, clock: TurnedClock, live: Callable[[str], bool]) -> None:
-        self.endpoint = Endpoint(Endless(), live, clock)
+        self.endpoint = Endpoint(Endless(), live, clock, hosts=Nowhere(), domain="tunnel.localhost")
 
     async def opened(self, principal: Principal, method: str = "GET") -> Request:
         request = Request(principal, method)

@@ -26,6 +26,7 @@ TUNNEL_DOMAIN = "tunnel.localhost"
 OFFICIAL = "https://api.anthropic.com"  # the one server without a key of ours that a sandbox worker may serve
 ADDRESS_FILE = "relay.address"  # in a relay's state folder: where it was last reached from its own machine
 
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _FINGERPRINT = re.compile(r"sha256=([0-9a-f]{64})")
 
 
@@ -216,6 +217,14 @@ def parse_listen(text: str) -> Listen:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise Error("usage", f"{text!r} is not HOST:PORT", hint=f"for example {DEFAULT_LISTEN}")
     return Listen(host, int(port))
+
+
+def parse_domain(text: str) -> str:
+    """The domain below which servers have their names, in lower case. Raises Error `usage`."""
+    domain = text.lower().removesuffix(".")
+    if len(domain) > 189 or not all(_LABEL.fullmatch(label) for label in domain.split(".")):
+        raise Error("usage", f"{text!r} is not the name of a domain", hint="for example tunnel.example.com")
+    return domain
 
 
 def parse_uids(text: str) -> range:

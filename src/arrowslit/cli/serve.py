@@ -44,7 +44,7 @@ from arrowslit.cli.help import Command
     metavar="NAME",
     default=config.TUNNEL_DOMAIN,
     show_default=True,
-    help="Tunnels are named below it.",
+    help="Servers and tunnels have their host names below it: https://SERVER.NAME/mcp.",
 )
 @click.option("--database", metavar="URL", help="Another database than SQLite in the state folder.")
 @click.option(
@@ -106,7 +106,7 @@ def command(
         tls_key=tls_key,
         public_cert=public_cert,
         proxies=tuple(map(config.parse_network, proxies)),
-        tunnel_domain=tunnel_domain,
+        tunnel_domain=config.parse_domain(tunnel_domain),
         database=database,
         ledger_sync="always" if ledger_sync == "always" else "soon",
         model=model,

@@ -217,7 +217,7 @@ class Door(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._unwanted_upgrade = True  # read again, see _without_upgrade
             return None
-        if path.startswith(b"/mcp/"):
+        if _is_mcp(path):
             return Head.read(method, self.url, version, self.headers, self.address(self.headers))
         self._limit_body(V1_BODY if path.startswith(b"/v1/") else OTHER_BODY)
         self._in_head = False
@@ -426,7 +426,12 @@ class Door(HttpToolsProtocol):
         self._end = self.loop.call_later(seconds, self.transport.abort)
 
     def _at_mcp(self) -> bool:
-        return bool(getattr(self, "url", b"").startswith(b"/mcp/"))
+        return _is_mcp(getattr(self, "url", b"").partition(b"?")[0])
+
+
+def _is_mcp(path: bytes) -> bool:
+    """Whether it is one of `/mcp/AGENT/SERVER`, or `/mcp` at the host name of a server."""
+    return path == b"/mcp" or path.startswith(b"/mcp/")
 
 
 def _begun(cycle: _Cycle) -> bool:

@@ -122,6 +122,17 @@ def field(fields: Fields, name: bytes) -> bytes | None:
     return next((value.strip() for key, value in fields if key == name), None)
 
 
+def below(host: str, domain: str) -> str | None:
+    """What stands before `.domain` in a Host that `check` has let in, in lower case; None if it is not below it.
+
+    A port is of no interest: whoever is in front of us may listen at another. Nothing is decoded: a name in IDNA is the
+    ASCII that it is sent as.
+    """
+    match = _HOST.fullmatch(host.encode("latin-1"))
+    name = "" if match is None else match["name"].decode("ascii").lower()
+    return name.removesuffix(f".{domain}") if name.endswith(f".{domain}") else None
+
+
 def client_address(peer: str, fields: Fields, rules: Rules) -> str:
     """Whose request this is, for limits by address: the connection's own peer, or what a declared proxy says of it."""
     if not rules.proxies or not _is_in(peer, rules):

@@ -1,4 +1,4 @@
-"""The MCP endpoint: HTTP to call and back, at `/mcp/{agent}/{server}`."""
+"""The MCP endpoint: HTTP to call and back, at `/mcp/{agent}/{server}`, and at `/mcp` by the host name of a server."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from collections import Counter
 from collections.abc import Callable
 
 from arrowslit.clock import Clock
+from arrowslit.edge import guard
 from arrowslit.edge.problem import mcp_problem
 from arrowslit.edge.request import McpRequest
 from arrowslit.errors import Error
 from arrowslit.ids import is_id
-from arrowslit.principal import Principal
+from arrowslit.principal import Hosts, Principal
 from arrowslit.tunnel import Calls, Exchange
 
 STREAMS = 256  # GET streams of one principal
 EXPIRY_CHECK = 1.0  # seconds between looks at keys and tokens that end while their streams are open
 
 _PATH = re.compile(r"/mcp/(?P<agent>[A-Za-z0-9_.-]{1,128})/(?P<server>[A-Za-z0-9_.-]{1,128})")
+_BY_HOST = frozenset({"/mcp", "/mcp/"})
 
 
 class Endpoint:
     """Serves requests at `/mcp/`, and cuts those whose key or token stops being good for anything.
 
-    `live` says of the id of an API key whether it is.
+    `live` says of the id of an API key whether it is; `hosts` finds servers by their names below `domain`.
     """
 
-    def __init__(self, calls: Calls, live: Callable[[str], bool], clock: Clock) -> None:
+    def __init__(self, calls: Calls, live: Callable[[str], bool], clock: Clock, *, hosts: Hosts, domain: str) -> None:
         self._calls = calls
+        self._hosts = hosts
+        self._domain = domain
         self._live = live
         self._clock = clock
         self._running: dict[str, set[McpRequest]] = {}
@@ -50,15 +54,26 @@ class Endpoint:
             request.problem(problem)
 
     async def _call(self, principal: Principal, request: McpRequest) -> None:
-        path = _PATH.fullmatch(request.path)
-        if path is None:
-            raise Error("not_found", "there is nothing here", hint="an MCP endpoint is /mcp/AGENT/SERVER")
+        agent, server = self._named(principal, request)
         exchange = Exchange(request.method, request.headers, request.body)
         self._enter(principal, request)
         try:
-            await self._calls.call(principal, path["agent"], path["server"], exchange, request)
+            await self._calls.call(principal, agent, server, exchange, request)
         finally:
             self._leave(principal, request)
+
+    def _named(self, principal: Principal, request: McpRequest) -> tuple[str, str]:
+        """The agent and the server that a request is for: its path says so, or its Host and who it is from."""
+        path = _PATH.fullmatch(request.path)
+        if path is not None:
+            return path["agent"], path["server"]
+        host = next((value for name, value in request.headers if name == "host"), "")
+        name = guard.below(host, self._domain) if request.path in _BY_HOST else None
+        if name is None:
+            hint = f"an MCP endpoint is /mcp/AGENT/SERVER, or /mcp at SERVER.{self._domain}"
+            raise Error("not_found", "there is nothing here", hint=hint)
+        grant = self._hosts.at(principal, name)
+        return grant.agent_id, grant.server.name
 
     def _enter(self, principal: Principal, request: McpRequest) -> None:
         if request.method == "GET":

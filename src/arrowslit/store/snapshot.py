@@ -5,14 +5,14 @@ It knows no database: whoever changes something writes it first, and puts the ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from arrowslit.agent import Agent
 from arrowslit.clock import Clock
 from arrowslit.credential import CredentialKind, Hasher, kind_of
 from arrowslit.errors import Error
-from arrowslit.principal import ApiKey, Grant, Principal
+from arrowslit.principal import ApiKey, Grant, Principal, Scope
 from arrowslit.store.token import StoredTunnel
 from arrowslit.tunnel import Registration, Tunnel
 
@@ -54,6 +54,27 @@ class Snapshot:
                 hint=f"it has: {', '.join(sorted(grants)) or 'none'}",
             )
         return grants[server]
+
+    def at(self, principal: Principal, name: str) -> Grant:
+        """See `Hosts.at`."""
+        granted = [grant for agent in self._usable(principal) for grant in self._grants[agent].values()]
+        found = [each for each in granted if each.server.name.lower() == name]
+        found = found or [each for each in granted if each.server.host == name]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            missing = "there is no server of that name, or this key may not use it"
+            raise Error("server_not_found", missing, hint="look at the agents that the key names, and their servers")
+        if len({each.agent_id for each in found}) > 1:
+            several = "this key may invoke several agents that have this server"
+            raise Error("agent_ambiguous", several, hint="use the path /mcp/AGENT/SERVER, or a key for one agent")
+        several = "the agent has several servers at this name"
+        raise Error("server_ambiguous", several, hint="use the path /mcp/AGENT/SERVER, or the name of the server")
+
+    def _usable(self, principal: Principal) -> Iterable[str]:
+        """The ids of the agents that a principal may invoke now."""
+        named = self.agents if principal.may(Scope.ADMIN) else principal.agents & self.agents.keys()
+        return [each for each in named if self.agents[each].archived_at is None and principal.may_invoke(each)]
 
     def principal(self, credential: str) -> Principal | None:
         """See `Grants.principal`."""

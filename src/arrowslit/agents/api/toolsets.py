@@ -85,8 +85,7 @@ class Reader:
     def _toolset(self, name: str, tunnel: Tunnel, target: str | None) -> Toolset:
         server = Server(_server_name(name), tunnel.id, target)
         self.links.check(server)
-        host = tunnel.name if target is None else f"{target}.{tunnel.name}"
-        return Toolset(server, f"https://{host}.{self.domain}/mcp")
+        return Toolset(server, f"https://{server.host}.{self.domain}/mcp")
 
     def _tunnel_of(self, url: str) -> tuple[Tunnel, str | None]:
         """The tunnel that a URL leads through, and the server that it names there: `NAME.domain` names none,

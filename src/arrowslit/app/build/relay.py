@@ -98,7 +98,13 @@ async def open_relay(
             clock=clock,
             random=random,
         )
-        endpoint = Endpoint(await stack.enter_async_context(calls), store.keys.live, clock)
+        endpoint = Endpoint(
+            await stack.enter_async_context(calls),
+            store.keys.live,
+            clock,
+            hosts=store.grants,
+            domain=config.tunnel_domain,
+        )
         credentials = await stack.enter_async_context(_credentials(config, store, clock))
         agents = await stack.enter_async_context(open_agents(config, store, calls, ledger, clock, random))
         stack.callback(hub.close)
