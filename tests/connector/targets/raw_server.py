@@ -57,7 +57,8 @@ class Server:
         message = json.loads(line)
         method, ident, params = message.get("method"), message.get("id"), message.get("params") or {}
         if method is None:
-            result(self.asked.pop(ident), {"heard": message.get("result", message.get("error"))})
+            if ident in self.asked:
+                result(self.asked.pop(ident), {"heard": message.get("result", message.get("error"))})
         elif ident is not None and self.may(ident, method, params):
             self.answer(ident, method, params)
 
@@ -134,6 +135,28 @@ class Server:
         """Answer, and die."""
         result(ident, {"last": True})
         os._exit(0)
+
+    def tool_twice(self, ident: object, arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
+        result(ident, {"first": arguments["canary"]})
+        result(ident, {"second": arguments["canary"]})
+
+    def tool_misaddressed(self, ident: Any, _arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
+        """Answer everybody but the one who asked, and then that one."""
+        for wrong in (str(ident), ident + 0.5, ident + 1000, -ident, None, [ident], {"id": ident}, True):
+            say({"id": wrong, "result": {"of": "nobody"}})
+        result(ident, {"right": True})
+
+    def tool_half(self, ident: object, arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
+        """An answer without its line end, whole or not, and then the end."""
+        line = json.dumps({"jsonrpc": "2.0", "id": ident, "result": {"whole": True}})
+        sys.stdout.write(line[: arguments.get("cut")])
+        sys.stdout.flush()
+        os._exit(0)
+
+    def tool_shout(self, ident: object, _arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
+        for _ in range(64):
+            sys.stderr.write("x" * 65536 + "\n")
+        result(ident, {"shouted": True})
 
     def tool_noise(self, ident: object, _arguments: dict[str, Any], _meta: dict[str, Any]) -> None:
         print("starting up ...")
