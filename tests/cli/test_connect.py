@@ -77,6 +77,31 @@ def test_a_target_that_dies_for_want_of_a_variable_is_told_how_to_get_it(
     assert "arrowslit/cli" not in connector.err
 
 
+@pytest.mark.parametrize(
+    "target", ["stdio:cat", "http://127.0.0.1:1/mcp", "https://wiki.example.com/mcp", "sse+http://127.0.0.1:1/sse"]
+)
+def test_a_target_is_checked_without_being_started_or_reached(target: str) -> None:
+    checked = invoke("connect", "--check", "--name", "wiki", "--target", target, "--allow", "search", "--json").ok()
+
+    assert checked.json["targets"][0]["target"] == target.removeprefix("stdio:")
+    assert checked.json["targets"][0]["tools"] == ["search"]
+
+
+@pytest.mark.parametrize("target", ["ftp://a/", "sse:http://a/", "cat", "stdio:", "stdio:./nowhere.py"])
+def test_what_is_no_target_is_refused_by_the_check(target: str) -> None:
+    refused = invoke("connect", "--check", "--name", "wiki", "--target", target, "--json")
+
+    assert (refused.status, refused.json["error"]["code"]) == (1, "target_invalid")
+
+
+@pytest.mark.parametrize("flag", [("--target", "stdio:cat"), ("--name", "a"), ("--allow", "b"), ("--pass-env", "C")])
+def test_a_file_stands_alone(flag: tuple[str, str]) -> None:
+    refused = invoke("connect", "--config", "connector.toml", *flag)
+
+    assert refused.status == 2
+    assert "--config stands alone" in refused.err
+
+
 @pytest.mark.promise("P1")
 def test_nothing_listens_at_the_private_side(scene: Scene) -> None:
     private = psutil.Process(scene.connector.pid)

@@ -122,6 +122,7 @@ SERVERS = (
     ),
     _everything("everything-stdio", "stdio", "stdio"),
     _everything("everything-http", "http", "streamableHttp"),
+    _everything("everything-sse", "sse", "sse"),
 )
 
 

@@ -106,6 +106,18 @@ async def test_each_server_of_an_agent_has_sessions_of_its_own(private: Private,
     assert [each["structuredContent"]["canary"] for each in said] == ["0", "1", "2", "3"]
 
 
+async def test_a_client_library_finds_each_server_at_its_host_name(private: Private, mcp1: Speaker) -> None:
+    agent = private.agent({"server": "near"}, {"server": "far"})
+    key = private.relay.key(agent, "acme")
+
+    for name in ("near", "far", "near.several"):
+        headers = {"authorization": f"Bearer {key}", "host": f"{name}.tunnel.localhost"}
+        opened = await mcp1.open(f"{private.relay.url}/mcp", headers)
+        said = await mcp1.call(opened, "echo", {"canary": name})
+        await mcp1.close(opened)
+        assert said["structuredContent"] == {"canary": name, "tenant": "acme"}
+
+
 def test_an_agent_that_does_not_say_which_server_is_told_to(private: Private) -> None:
     tunnel = {"type": "tunnel", "tunnel_id": private.tunnel.id, "tool_allowlist": ["echo"]}
     body = json.dumps({"name": "vague", "model": "none", "mcp_servers": [tunnel]})

@@ -76,11 +76,11 @@ def _where(config: ConnectConfig) -> Command | Endpoint | SseEndpoint:
     match kind:
         case "stdio":
             return read_command(rest, python=config.python, environment=config.environment, pass_env=config.pass_env)
-        case "http" | "https" | "sse":
+        case "http" | "https" | "sse+http" | "sse+https":
             return read_url(config.target)
         case _:
             raise Error(
                 "target_invalid",
                 f"{config.target!r} is no target",
-                hint="a target is stdio:COMMAND, http://host:port/path or sse:http://host:port/path",
+                hint="a target is stdio:COMMAND, http://host:port/path or sse+http://host:port/path",
             )

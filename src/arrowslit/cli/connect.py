@@ -24,7 +24,7 @@ log = logging.getLogger("arrowslit.connect")
 
 
 @click.command(cls=Command)
-@click.option("--target", metavar="TARGET", help="stdio:COMMAND, http(s)://host:port/path, or sse:http(s)://….")
+@click.option("--target", metavar="TARGET", help="stdio:COMMAND, http(s)://host:port/path, or sse+http(s)://….")
 @click.option("--name", metavar="NAME", help="The tunnel to open.")
 @click.option(
     "--config",

@@ -220,12 +220,12 @@ async def test_no_caller_learns_where_the_server_is(tmp_path: Path) -> None:
 
 def test_a_url_names_the_transport_before_it_names_the_place() -> None:
     endpoint = read_endpoint("http://127.0.0.1:8000/sse")
-    assert (read_url("sse:http://127.0.0.1:8000/sse"), read_url("http://127.0.0.1:8000/sse")) == (
+    assert (read_url("sse+http://127.0.0.1:8000/sse"), read_url("http://127.0.0.1:8000/sse")) == (
         SseEndpoint(endpoint),
         endpoint,
     )
-    assert str(SseEndpoint(endpoint)) == "sse:http://127.0.0.1:8000/sse"
-    for wrong in ("sse:", "sse:stdio:x", "sse:sse:http://a/", "sse:ftp://a/"):
+    assert str(SseEndpoint(endpoint)) == "sse+http://127.0.0.1:8000/sse"
+    for wrong in ("sse+", "sse:http://a/", "sse+stdio:x", "sse+sse+http://a/", "sse+ftp://a/"):
         with pytest.raises(Error, match="address of a target"):
             read_url(wrong)
 

@@ -18,7 +18,7 @@ from arrowslit.connector.targets.target import NotStarted
 from arrowslit.connector.targets.upstream.address import Endpoint, HostPort, read_endpoint
 from arrowslit.connector.targets.upstream.pool import CONNECTIONS, IDLE_LIMIT, Pool, Resolve, Way, system_resolve
 
-_PREFIX = "sse:"
+_PREFIX = "sse+"
 
 MOST_STREAMS = 64  # as many as a stdio target has processes (tunnel.md, "Limits")
 
@@ -34,7 +34,7 @@ class SseEndpoint:
 
 
 def read_url(text: str) -> Endpoint | SseEndpoint:
-    """What `http(s)://…` or `sse:http(s)://…` names. Raises Error `target_invalid`."""
+    """What `http(s)://…` or `sse+http(s)://…` names. Raises Error `target_invalid`."""
     if text.startswith(_PREFIX):
         return SseEndpoint(read_endpoint(text.removeprefix(_PREFIX)))
     return read_endpoint(text)
