@@ -39,11 +39,6 @@ class Difference:
     direct: str | None
     tunnel: str | None
 
-    @property
-    def is_note(self) -> bool:
-        """Whether nothing was judged: the suite wrote down what it saw."""
-        return {self.direct, self.tunnel} <= {"INFO", None}
-
     def __str__(self) -> str:
         return f"{self.check}: {self.direct or 'absent'} directly, {self.tunnel or 'absent'} through the tunnel"
 
@@ -96,17 +91,8 @@ def compare(direct: Found, tunnel: Found) -> list[Difference]:
 
 
 def unexplained(differences: Sequence[Difference], listed: Sequence[Allowed]) -> tuple[list[Difference], list[Allowed]]:
-    """The differences that nothing explains, and the explanations that explain nothing any more.
-
-    INFO is what the suite wrote down on the way: where a scenario goes on differently, for a reason that is known, so
-    do its notes.
-    """
-    known = {one.scenario for one in listed}
-    unknown = [
-        each
-        for each in differences
-        if not any(one.explains(each) for one in listed) and not (each.is_note and each.check.scenario in known)
-    ]
+    """The differences that nothing explains, and the explanations that explain nothing any more."""
+    unknown = [each for each in differences if not any(one.explains(each) for one in listed)]
     idle = [one for one in listed if not any(one.explains(each) for each in differences)]
     return unknown, idle
 
