@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import programs
+import psutil
 import pytest
 from speaker import Speaker
 
@@ -167,6 +168,25 @@ async def test_a_new_file_is_applied_without_cutting_a_call(private: Private, tm
     assert (await private.call(agent, "old", "append", text="late")).outcome == "not_delivered"
     assert (await call).content == {"text": "long"}
     assert log.read_text() == "long\n"
+
+
+async def test_a_new_ceiling_is_in_force_from_the_next_call_on_and_restarts_nothing(private: Private) -> None:
+    agent = private.agent({"server": "near"})
+    assert (await private.call(agent, "near")).outcome == "result"
+    before = programs_of(private.connector)
+
+    private.write(target("near", '[targets.ceiling]\ntools = ["other"]\ntenants = ["*"]'))
+    private.reload("is in use: near")
+
+    assert (await private.call(agent, "near")).code == "denied_by_ceiling"
+    assert before
+    assert before == programs_of(private.connector)
+
+
+def programs_of(connector: Connector) -> set[int]:
+    """The process ids of the stdio servers of a connector."""
+    children = psutil.Process(connector.pid).children(recursive=True)
+    return {each.pid for each in children if any("canary.py" in word for word in each.cmdline())}
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ T = TypeVar("T")
 Table = Mapping[str, object]
 
 MOST_TARGETS = 32
-MOST_DECLARED = 4096  # characters of names under read_only and idempotent, all together: a greeting has 8 KiB
+MOST_DECLARED = 3072  # characters of names under read_only and idempotent, all together: a greeting has 8 KiB
 
 _FILE = frozenset({"name", "targets"})
 _TARGET = frozenset(
@@ -180,7 +180,7 @@ class _Reader:
             seen.add(str(name))
 
     def _announceable(self, ceilings: list[Ceiling]) -> None:
-        declared = sum(len(tool) + 3 for each in ceilings for tool in each.read_only | each.idempotent)
+        declared = sum(len(tool) + 3 for each in ceilings for tool in (*each.read_only, *each.idempotent))
         if declared > MOST_DECLARED:
             message = f"read_only and idempotent hold {declared} characters, {MOST_DECLARED} is the most"
             self._wrong(("targets",), message, "declare only the tools that are to be tried again")

@@ -18,7 +18,7 @@ from arrowslit.policy.ceiling import Ceiling
 
 @dataclass(frozen=True, slots=True)
 class TargetPlan:
-    """One target: a command to run or an endpoint to reach, and the ceiling over it. Two that are equal run alike.
+    """One target: a command to run or an endpoint to reach, and the ceiling over it.
 
     `authorization` is the value of the Authorization header for the endpoint.
     """
@@ -29,6 +29,13 @@ class TargetPlan:
     calls: int = MAX_CALLS
     processes: int = MOST_PROCESSES
     authorization: str | None = field(default=None, repr=False)
+
+    def runs_like(self, other: TargetPlan) -> bool:
+        """Whether what runs for the one is good for the other: they differ in what passes, if in anything."""
+        mine, theirs = (
+            (each.name, each.where, each.processes, each.authorization, each.ceiling.hosts) for each in (self, other)
+        )
+        return mine == theirs
 
     @property
     def shown(self) -> str:

@@ -34,6 +34,12 @@ class Running:
     offer: Offer
     leave: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def follow(self, plan: TargetPlan) -> None:
+        """Let through what `plan` says from the next call on."""
+        self.plan = plan
+        self.offer.ceiling = plan.ceiling
+        self.offer.most = plan.calls
+
 
 class Targets:
     """Runs targets in `tasks`; `folder` is where they keep what survives a restart."""
@@ -47,12 +53,12 @@ class Targets:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def apply(self, plans: Sequence[TargetPlan]) -> list[Offer]:
-        """Run exactly these: what runs alike already goes on, the others are started first, and what is left over ends
-        once its calls have. Returns what is offered now.
+        """Run exactly these: what runs alike already goes on, under the ceiling that is new, the others are started
+        first, and what is left over ends once its calls have. Returns what is offered now.
 
         Raises Error, with nothing changed, if one of them cannot be started.
         """
-        kept = {each.plan.name: each for each in self._running if each.plan in plans}
+        kept = {each.plan.name: each for each in self._running if any(each.plan.runs_like(plan) for plan in plans)}
         new = [plan for plan in plans if plan.name not in kept]
         started = await asyncio.gather(*(self._start(plan) for plan in new), return_exceptions=True)
         failures = [each for each in started if isinstance(each, BaseException)]
@@ -62,6 +68,8 @@ class Targets:
                 each.leave.set()
             raise failures[0]
         now = kept | fresh
+        for plan in plans:
+            now[plan.name].follow(plan)
         for gone in [each for each in self._running if now.get(each.plan.name) is not each]:
             task = self._tasks.create_task(_retire(gone))
             self._leaving.add(task)
