@@ -25,8 +25,6 @@ from arrowslit.connector.targets.target import NotStarted, Reply, Request
 from arrowslit.errors import PARSE_ERROR, Error
 from arrowslit.ids import RandomBytes
 
-_NOT_ACCEPTABLE = "Not Acceptable: Client must accept both application/json and text/event-stream"
-
 logger = logging.getLogger(__name__)
 
 
@@ -86,9 +84,6 @@ class Facade:
             return
         elif request.method == "GET":
             manner = legacy_manner(request.header("accept"), request.header(era.VERSION_HEADER))
-            if manner is None:
-                answers.refuse(reply, 406, _NOT_ACCEPTABLE)
-                return
             await session.listen(reply, manner, request.header("last-event-id"))
         else:
             self._sessions.end(session)
@@ -118,9 +113,7 @@ class Facade:
         if version is None and posted.method == "initialize":
             version = message.text(posted.params.get("protocolVersion"))
         manner = modern_manner(accept) if modern else legacy_manner(accept, version)
-        if manner is None:
-            answers.refuse(reply, 406, _NOT_ACCEPTABLE, request_id=posted.id)
-        elif modern and self._modern:
+        if modern and self._modern:
             await self._shared.post(posted, reply, manner, dict(request.headers))
         elif modern and posted.method != "initialize":
             # What a legacy server answers; clients of both eras then fall back to `initialize` (reference/mcp.md 1.3).

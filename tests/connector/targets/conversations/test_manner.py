@@ -16,13 +16,14 @@ JSON, EVENTS = Manner(), Manner(events=True)
         ("text/event-stream", EVENTS, EVENTS),
         ("*/*", JSON, JSON),
         ("text/html, */*;q=0.1", JSON, JSON),
+        ("text/event-stream, */*", EVENTS, JSON),
         (None, JSON, JSON),
-        ("application/json", None, None),
-        ("text/html", None, None),
+        ("application/json", JSON, JSON),
+        ("text/html", JSON, JSON),
     ],
 )
 def test_what_is_named_first_is_the_wish_of_those_who_can_resume(
-    accept: str | None, legacy: Manner | None, modern: Manner | None
+    accept: str | None, legacy: Manner, modern: Manner
 ) -> None:
     assert (legacy_manner(accept, None), modern_manner(accept)) == (legacy, modern)
 

@@ -19,7 +19,6 @@ from tests.connector.targets.facade_kit import (
     call,
     heard,
     open_session,
-    request,
     running,
     send,
     until,
@@ -295,12 +294,3 @@ async def test_a_client_that_names_events_first_gets_them(tmp_path: Path) -> Non
         accept = "text/event-stream, application/json"
         answer = await send(facade, call("echo"), session=session, version=VERSION, accept=accept)
         assert [bool(event.data) for event in answer.raw_events] == [False, True]
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_client_that_cannot_read_events_is_told_so(tmp_path: Path, method: str) -> None:
-    body = request("tools/list") if method == "POST" else b""
-    async with running(tmp_path, "legacy") as facade:
-        session = await open_session(facade)
-        answer = await send(facade, body, method=method, session=session, accept="application/json")
-        assert (answer.status, answer.was_dispatched) == (406, False)

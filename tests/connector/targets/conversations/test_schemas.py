@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ async def test_a_header_that_contradicts_the_body_is_refused(
     if status == 400:
         assert (answer.json["error"]["code"], answer.json["id"]) == (-32020, 1)
     assert asked(tmp_path) == ["tools/list", "tools/list", *(["tools/call"] if status == 200 else [])]
+
+
+async def test_those_who_call_at_the_same_time_wait_for_the_one_list(tmp_path: Path) -> None:
+    async with running(tmp_path, "dual", "mirrors") as facade:
+        calls = (send(facade, call("echo", modern=True, ident=n, region="eu")) for n in range(5))
+        assert [answer.status for answer in await asyncio.gather(*calls)] == [400] * 5
+    assert asked(tmp_path) == ["tools/list", "tools/list"]
 
 
 async def test_the_list_is_asked_for_now_and_then_and_nobody_waits_for_it_twice(tmp_path: Path) -> None:

@@ -18,27 +18,24 @@ class Manner:
     primes: bool = False
 
 
-def legacy_manner(accept: str | None, version: str | None) -> Manner | None:
-    """For a client of the legacy era that speaks `version`; None if nothing is acceptable to it.
+def legacy_manner(accept: str | None, version: str | None) -> Manner:
+    """For a client of the legacy era that speaks `version`. It can resume events, and gets them if it named them first.
 
-    It can resume events, and so it gets them where it named them first.
+    What it named at all the relay has looked at: every client has to take both forms.
     """
-    if (named := _named(accept)) is None:
-        return None
-    return Manner(named[0] == _EVENTS, version is not None and version >= _PRIMED_SINCE)
+    named = _named(accept)
+    return Manner(named[:1] == [_EVENTS], version is not None and version >= _PRIMED_SINCE)
 
 
-def modern_manner(accept: str | None) -> Manner | None:
+def modern_manner(accept: str | None) -> Manner:
     """For a client of the modern era, in which nothing is resumed: JSON is better wherever it may be."""
-    if (named := _named(accept)) is None:
-        return None
-    return Manner(_JSON not in named)
+    return Manner(_named(accept) == [_EVENTS])
 
 
-def _named(accept: str | None) -> list[str] | None:
-    """The media types of MCP in the order of `accept`; None without that of events, which any answer may turn into."""
-    ranges = [each.partition(";")[0].strip().lower() for each in (accept or "*/*").split(",")]
-    if "*/*" in ranges:
-        ranges += [_JSON, _EVENTS]
-    named = [each for each in ranges if each in (_EVENTS, _JSON)]
-    return named if _EVENTS in named else None
+def _named(accept: str | None) -> list[str]:
+    """The media types of MCP in the order of `accept`; a range that stands for both names JSON first."""
+    found: list[str] = []
+    for each in (accept or "*/*").split(","):
+        media = each.partition(";")[0].strip().lower()
+        found += [_JSON, _EVENTS] if media == "*/*" else [media] if media in (_JSON, _EVENTS) else []
+    return found

@@ -56,23 +56,19 @@ class Schemas:
     async def disagreement(self, conversation: Conversation, posted: Posted, headers: Mapping[str, str]) -> str | None:
         """What is wrong with the headers of this `tools/call`, None if nothing is known to be."""
         tool = message.text(posted.params.get("name")) or ""
-        age = self._age()
-        old = age is None or age > FRESH or (tool not in self._mirrors and age > ANEW)
-        if old and self._chores.open:
-            asking = self._ask(conversation)
-            if tool not in self._mirrors:
-                await asyncio.shield(asking)
+        if self._old(tool) and self._asking is None and self._chores.open:
+            self._asking = self._chores.start(self._learn(conversation))
+        if self._asking is not None and tool not in self._mirrors:
+            await asyncio.shield(self._asking)
         mirrors = self._mirrors.get(tool, ())
         return disagreement(mirrors, _arguments(posted), headers) if mirrors else None
 
-    def _age(self) -> float | None:
-        return None if self._asked_at is None else self._clock.monotonic() - self._asked_at
-
-    def _ask(self, conversation: Conversation) -> asyncio.Task[None]:
-        """The one task that asks."""
-        if self._asking is None or self._asking.done():
-            self._asking = self._chores.start(self._learn(conversation))
-        return self._asking
+    def _old(self, tool: str) -> bool:
+        """Whether it is time to ask, for the sake of this tool."""
+        if self._asked_at is None:
+            return True
+        age = self._clock.monotonic() - self._asked_at
+        return age > FRESH or (tool not in self._mirrors and age > ANEW)
 
     async def _learn(self, conversation: Conversation) -> None:
         self._asked_at = self._clock.monotonic()
@@ -81,6 +77,8 @@ class Schemas:
                 self._mirrors = await _list(conversation)
         except (TimeoutError, NotStarted, Lost, ValueError) as error:
             logger.debug("%s did not say which headers repeat arguments: %s", self._name, error)
+        finally:
+            self._asking = None
 
 
 async def _list(conversation: Conversation) -> Mapping[str, tuple[Mirror, ...]]:
