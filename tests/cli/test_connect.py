@@ -440,6 +440,34 @@ def test_health_is_on_loopback_and_says_what_is_wrong(relay: Relay, tunnel: Tunn
             assert http.get("/healthz").status_code == 200
 
 
+def test_health_tells_several_targets_apart(relay: Relay, tunnel: Tunnel, canary: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    file = tmp_path / "connector.toml"
+    file.write_text(
+        f'name = "{tunnel.name}"\n[[targets]]\nname = "here"\nurl = "{canary}"\nceiling = {{ tools = ["echo"] }}\n'
+        '[[targets]]\nname = "gone"\nurl = "http://127.0.0.1:9/mcp"\n'
+    )
+    health = ("--health", f"127.0.0.1:{port}")
+    with (
+        Connector(relay, tunnel, "", *health, file=file, folder=tmp_path) as connector,
+        httpx2.Client(base_url=base, trust_env=False) as http,
+    ):
+        ready = http.get("/readyz")
+        metrics = http.get("/metrics").text.splitlines()
+
+    assert (ready.status_code, ready.json()["connected"]) == (503, True)
+    assert {name: (each["ready"], each["ceiling"]) for name, each in ready.json()["targets"].items()} == {
+        "here": (True, "file"),
+        "gone": (False, "none"),
+    }
+    assert 'arrowslit_connector_target_ready{target="here"} 1' in metrics
+    assert 'arrowslit_connector_target_ready{target="gone"} 0' in metrics
+    assert "target gone: ceiling: none" in connector.log
+    assert "target here: ceiling: none" not in connector.log
+
+
 def test_a_health_port_that_is_taken_ends_it(relay: Relay, tunnel: Tunnel, canary: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
