@@ -42,6 +42,7 @@ async def test_a_revoked_key_is_nobody_at_once_and_for_ever(tmp_path: Path, cloc
     async with opened(tmp_path, clock) as store:
         key, text = await store.keys.create(scopes={Scope.ADMIN})
         store.on_change(heard.append)
+        assert store.grants.principal(text) is not None, "and what was seen is remembered"
 
         first = await store.keys.revoke(key.id)
         clock.turn(1)

@@ -42,6 +42,7 @@ BODY_TIME = 30.0
 REFUSAL_TIME = 2.0  # what still comes after a refusal is read that long, so that the client sees it and not a reset
 HEAD_LATE, BODY_LATE = "the head of a request took too long", "the body of a request took too long"
 IDLE = "nothing was asked for long"
+GUESS_TIME = 0.05  # until an answer to one who showed too many wrong credentials: guessing is to cost him, and not us
 READ_AHEAD = 64 * 1024  # bytes read behind a request that is being answered: enough to notice that its client left
 MCP_BODY = 4 * 1024 * 1024
 V1_BODY = 32 * 1024 * 1024
@@ -309,6 +310,8 @@ class Door(HttpToolsProtocol):
 
     async def _serve(self, request: McpRequest) -> None:
         try:
+            if request.refusal is not None and request.refusal.code == "rate_limited":
+                await asyncio.sleep(GUESS_TIME)
             if not self.flow.write_paused or await self._takes_answers(request):
                 await self._gate.mcp(request)
         except Exception as failure:

@@ -16,6 +16,8 @@ from arrowslit.principal import ApiKey, Grant, Principal, Scope
 from arrowslit.store.token import StoredTunnel
 from arrowslit.tunnel import Registration, Tunnel
 
+MOST_SHOWN = 4096  # keys whose text is remembered; after as many everything is looked up once more
+
 
 class Snapshot:
     """All tunnels, agents, keys and registrations, found by id and by what callers present. `clock` judges expiry."""
@@ -30,6 +32,7 @@ class Snapshot:
         self._tunnel_of: dict[str, str] = {}  # hash of a tunnel token -> tunnel id
         self._key_of: dict[str, str] = {}  # hash of an API key -> its id
         self._principals: dict[str, Principal] = {}  # by the id of the key
+        self._shown: dict[str, str] = {}  # right keys that were shown lately -> their ids, which are asked each time
         self._registration_of: dict[str, str] = {}
         self._agents_named: dict[str, frozenset[str]] = {}
         self._grants: dict[str, Mapping[str, Grant]] = {}
@@ -78,12 +81,19 @@ class Snapshot:
 
     def principal(self, credential: str) -> Principal | None:
         """See `Grants.principal`."""
+        key_id = self._shown.get(credential) or self._find_key(credential)
+        return self._principals[key_id] if key_id is not None and self.live(key_id) else None
+
+    def _find_key(self, credential: str) -> str | None:
+        """The id of the key, remembered for the next time that it is shown."""
         if kind_of(credential) is not CredentialKind.API_KEY:
             return None
         key_id = self._key_of.get(self._hasher(credential))
-        if key_id is None or not self.live(key_id):
-            return None
-        return self._principals[key_id]
+        if key_id is not None:
+            if len(self._shown) >= MOST_SHOWN:
+                self._shown.clear()
+            self._shown[credential] = key_id
+        return key_id
 
     def live(self, key_id: str) -> bool:
         """Whether the API key of that id opens a door now."""
@@ -150,6 +160,7 @@ class Snapshot:
         self.keys.pop(key_id, None)
         self._principals.pop(key_id, None)
         self._key_of.pop(key_hash, None)
+        self._shown.clear()
 
     def put_registration(self, registration: Registration, token_hash: str | None = None) -> None:
         """The registration as it is now; a new one comes with its token's hash."""
