@@ -49,6 +49,7 @@ async def test_at_sigterm_calls_finish_first_and_tunnels_end_last(relay: Relay) 
         await calling.send(request("POST", ENDPOINT, call("wait"), headers=headers))
         await listening.send(request("GET", ENDPOINT, headers=headers))
         assert (await listening.head())[0] == 200
+        assert await listening.chunk() == b":\n\n", "it begins with a comment, so that no proxy keeps the head back"
         await until(lambda: target.tools == ["wait"])
 
         relay.signal(signal.SIGTERM)
