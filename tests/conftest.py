@@ -10,6 +10,7 @@ import pytest
 from speaker import Speaker
 
 from arrowslit.app import config
+from tests.support import leaks
 
 pytest_plugins = ["tests.fixtures_postgres"]  # one PostgreSQL for everybody
 
@@ -17,6 +18,16 @@ pytest_plugins = ["tests.fixtures_postgres"]  # one PostgreSQL for everybody
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One flag: pages that tests compare with what they saw are written instead."""
     parser.addoption("--write-docs", action="store_true", help="write docs/compatibility.md anew")
+
+
+def pytest_configure() -> None:
+    """Watch all tests for secrets in what they log and start."""
+    leaks.watch()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at what all the others left behind comes last."""
+    items.sort(key=lambda item: item.name == "test_nothing_that_the_suite_left_behind_holds_a_secret")
 
 
 @pytest.fixture(scope="session")

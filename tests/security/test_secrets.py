@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from arrowslit.credential import CredentialKind, kind_of
+from arrowslit.credential import CredentialKind, encode, kind_of
 from tests.cli.kit import at, invoke
 from tests.e2e import plain
 from tests.harness import Connector, Tunnel
 from tests.security.cases import case
 from tests.security.walk import furnish, nobodys, ways
 from tests.security.world import MODEL_KEY, SECRET, World
+from tests.support import leaks
 
 PASSWORD = "hunter2-of-the-database-5b1f"
 OF_THE_OWNER = ("root.key", "relay.key", "ledger.key", "admin.key")
@@ -183,3 +184,10 @@ def test_every_kind_of_secret_was_issued(used: Used) -> None:
     assert PASSWORD in used.connectors[1].env["INTERNAL_DB_DSN"]
     assert used.world.relay.admin_key in (used.world.relay.state / "admin.key").read_text()
     assert used.world.relay.admin_key in used.issued
+
+
+def test_nothing_that_the_suite_left_behind_holds_a_secret(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of all tests that ran before this one: their logs, ledgers and processes, whichever secrets they issued."""
+    assert leaks.secrets_in(f"a {encode(CredentialKind.API_KEY, bytes(32))}, or one of the suite's, would be seen")
+    assert list(leaks.left_behind(tmp_path_factory.getbasetemp())) == []
+    assert leaks.seen == []
