@@ -62,6 +62,7 @@ def app(store: Store, clock: ManualClock, ledger: Records, tmp_path: Path) -> St
             tunnels=store.tunnels,
             certificates=store.certificates,
             agents=store.agents,
+            pins=store.pins,
             keys=store.keys,
             environments=store.environments,
             queue=store.work,

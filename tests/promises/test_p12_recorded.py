@@ -66,6 +66,7 @@ async def test_a_call_that_was_denied_leaves_a_record_and_none_of_its_words(rela
     assert [(each["kind"], each["tool"], each["tenant"]) for each in ours] == [
         ("denied", "hidden", "acme"),
         ("asked", "look", "acme"),
+        ("listed", None, "acme"),  # the relay looks at the tools before the first call
     ]
     files = [path.read_text() for path in (relay.state / "ledger").glob("*.jsonl")]
     assert not any("s3cret-words" in text or stage.keys["acme"] in text for text in files)
@@ -115,8 +116,8 @@ def edits(lines: list[bytes]) -> dict[str, tuple[list[bytes], int]]:
 def test_whatever_is_done_to_a_record_of_a_stopped_relay_is_found_and_named(stopped: Path, tmp_path: Path) -> None:
     state = Path(shutil.copytree(stopped, tmp_path / "copy"))
     segment, lines = records(state)
-    assert len(lines) == 8  # three calls of two records, one that was denied, and the end
-    assert invoke("ledger", "verify", "--state", str(state), "--json").ok().json["records"] == 8
+    assert len(lines) == 11  # three calls of two records, one that was denied, a list, two definitions, and the end
+    assert invoke("ledger", "verify", "--state", str(state), "--json").ok().json["records"] == 11
 
     for what, (changed, first_bad) in edits(lines).items():
         segment.write_bytes(b"".join(changed))
@@ -137,6 +138,6 @@ def test_the_program_says_it_to_a_person_and_a_relay_does_not_go_on_with_it(stop
     started = arrowslit("serve", "--listen", "127.0.0.1:0", "--state", str(state))
 
     assert (done.status, done.out) == (1, "")
-    assert "record 8 of the ledger is missing" in done.err
+    assert "record 11 of the ledger is missing" in done.err
     assert (started.status, started.out) == (1, "")
     assert "code: ledger_broken" in started.err

@@ -48,6 +48,10 @@ class Scripted:
         return {"ready": True, "detail": None}
 
     async def exchange(self, request: Request, reply: Reply) -> None:
+        if b'"id":"call_' in request.body:  # the relay looks at the tools before the first call: another story
+            reply.head(200, [("content-type", "application/json")])
+            reply.piece(answer(request, tools=[]))
+            return
         self.seen.append(request)
         try:
             await self.act(request, reply)

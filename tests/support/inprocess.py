@@ -165,7 +165,9 @@ def bearer(key: str) -> str:
 
 
 @asynccontextmanager
-async def in_process(folder: Path, *, connected: bool = True, **told: Any) -> AsyncIterator[House]:
+async def in_process(
+    folder: Path, *, connected: bool = True, target: FakeTarget | None = None, **told: Any
+) -> AsyncIterator[House]:
     """A relay with its state in `folder`, and a connector that serves its one tunnel, unless it is not wanted.
 
     `told` is what the relay's configuration says beside that.
@@ -173,7 +175,7 @@ async def in_process(folder: Path, *, connected: bool = True, **told: Any) -> As
     config = RelayConfig(listen=Listen("127.0.0.1", 0), state=folder / "relay", **told)
     async with open_relay(config) as relay, _listening(relay) as front:
         admin = relay.admin_key_path.read_text().strip()
-        house = House(relay, front, folder, FakeTarget(), admin)
+        house = House(relay, front, folder, target or FakeTarget(), admin)
         await house.furnish()
         async with _connected(house) if connected else contextlib.nullcontext():
             yield house

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from arrowslit.cli import options, speak
 from arrowslit.cli.help import Group
 from arrowslit.client.reach import reach
 from arrowslit.errors import Error
+
+if TYPE_CHECKING:
+    from arrowslit.client.api import Api
 
 JSON = dict[str, Any]
 
@@ -227,6 +230,45 @@ def deny(
 
 @command.command()
 @click.argument("agent")
+@click.argument("server")
+@click.argument("tool")
+@click.option("--yes", is_flag=True, help="Do not ask, at a terminal either.")
+@speak.json_option
+def approve(agent: str, server: str, tool: str, yes: bool, as_json: bool) -> int:
+    """Let an agent use a tool as its server defines it now.
+
+    A tool is pinned as it was when the agent first saw it. When its server changes the description, the schema or
+    anything else of it, the tool is off until somebody has looked at the change: this shows it, - for what was pinned
+    and + for what the server shows now, and at a terminal asks. It holds for this agent alone.
+
+    Examples:
+      arrowslit agent approve stock internal-inventory check_stock
+      arrowslit agent approve stock internal-inventory check_stock --yes --json
+
+    Environment: ARROWSLIT_RELAY, ARROWSLIT_API_KEY or ARROWSLIT_API_KEY_FILE.
+    """
+    with reach().client() as client:
+        found = _definition(client, options.agent(client, agent), server, tool)
+        offered = found["offered"]
+        if offered is None:
+            said = f"{speak.plain(tool)} is pinned as its server last showed it: there is nothing to approve"
+            speak.answer(found, [said], as_json=as_json)
+            return 0
+        if not as_json:
+            speak.answer({}, map(speak.plain, found["diff"]), as_json=False)
+        asks = offered["refused"] is None and not (yes or as_json) and sys.stdin.isatty()
+        if asks and not click.confirm("approve it?", default=False, err=True):
+            speak.note("nothing was approved")
+            return 1
+        body = {"server": server, "tool": tool, "digest": offered["digest"]}
+        after = client.post("agents", found["agent_id"], "definitions", "approve", body=body)
+    said = f"{speak.plain(tool)} of {speak.plain(server)} may be used as it is defined now"
+    speak.answer({**after, "before": found["approved"], "diff": found["diff"]}, [said], as_json=as_json)
+    return 0
+
+
+@command.command()
+@click.argument("agent")
 @speak.json_option
 def archive(agent: str, as_json: bool) -> None:
     """End an agent for good. Keys that name it no longer reach anything through it.
@@ -239,6 +281,18 @@ def archive(agent: str, as_json: bool) -> None:
     with reach().client() as client:
         found = client.post("agents", options.agent(client, agent), "archive")
     speak.answer(found, [f"{speak.plain(found['name'])} ({found['id']}) is archived"], as_json=as_json)
+
+
+def _definition(client: Api, agent_id: str, server: str, tool: str) -> JSON:
+    """What was seen of one tool. Raises Error `definition_not_found`."""
+    query = {"server": server, "tool": tool}
+    for found in client.every("agents", agent_id, "definitions", query=query):
+        return found
+    raise Error(
+        "definition_not_found",
+        f"no definition of {tool!r} on {server!r} was seen for this agent",
+        hint=f"one is pinned when the tool is first listed or called: arrowslit tools {agent_id} {server}",
+    )
 
 
 def _need_one(*named: Sequence[str]) -> None:

@@ -199,6 +199,23 @@ def answer_id(data: bytes) -> Id | None:
     return heard.id if not heard.method and (heard.result or heard.error) else None
 
 
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list, without what is on it. `next` is the cursor of the page after it, in JSON; None for none."""
+
+    id: Id
+    next: bytes | None
+
+
+def page(data: bytes) -> Page | None:
+    """The page that a JSON-RPC response is, None for anything else. Never raises."""
+    try:
+        heard = _decode_page(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    cursor = heard.result.nextCursor
+    return Page(heard.id, _encode(cursor) if cursor else None)
+
+
 def progress_token(data: bytes) -> Id | None:
     """The token of a `notifications/progress`, None for anything else. Never raises."""
     if b'"progressToken"' not in data:
@@ -438,6 +455,16 @@ class _ProgressMessage(msgspec.Struct):
     params: _Progress
 
 
+class _PageResult(msgspec.Struct):
+    nextCursor: str | None = None  # noqa: N815 the name on the wire
+
+
+class _PageMessage(msgspec.Struct):
+    id: int | str
+    result: _PageResult
+
+
+_decode_page = msgspec.json.Decoder(_PageMessage).decode
 _decode_answer = msgspec.json.Decoder(_Heard).decode
 _decode_progress = msgspec.json.Decoder(_ProgressMessage).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode

@@ -15,7 +15,8 @@ from arrowslit.edge.problem import Problem, mcp_problem
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes, new_id
 from arrowslit.outcome import Effect, Outcome
-from arrowslit.policy.decide import LIST_METHODS, Deny, decide, may_see
+from arrowslit.pin import Pins
+from arrowslit.policy.decide import LIST_METHODS, Allow, Deny, decide
 from arrowslit.principal import Grant, Grants, Principal
 from arrowslit.protocol import jsonrpc, mcp
 from arrowslit.record import CallLedger
@@ -23,8 +24,10 @@ from arrowslit.relay import records
 from arrowslit.relay.admission import Admission
 from arrowslit.relay.carriage import Carriage, Conclusion, Ticket
 from arrowslit.relay.deadline import Deadlines
+from arrowslit.relay.definitions import Definitions
 from arrowslit.relay.heads import said
 from arrowslit.relay.hub import Hub
+from arrowslit.relay.looking import Look
 from arrowslit.relay.pending import Key, Pending
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.relay.sessions import Seal, Session
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 
 DEADLINE = 60.0  # seconds, where neither the call nor the agent says otherwise
 TENANT, CALL_ID = "tenant", "call-id"  # in `_meta`, below protocol.mcp.NAMESPACE
+INTRODUCTIONS = frozenset({"initialize", "server/discover"})  # in whose answers a server says what it is
 ALIASES = {"tenant": TENANT}  # a bare key as well, for code that follows the article
 
 
@@ -59,6 +63,7 @@ class Calls:
         admission: Admission,
         seal: Seal,
         denials: records.Denials,
+        pins: Pins,
         clock: Clock,
         random: RandomBytes,
     ) -> None:
@@ -74,6 +79,8 @@ class Calls:
         self._pending = Pending()
         self._deadlines = Deadlines()
         self._last_words = asyncio.TaskGroup()
+        self._definitions = Definitions(pins, hub, ledger, clock, self._last_words.create_task)
+        self._looking: dict[tuple[str, str], asyncio.Lock] = {}  # by agent and server: one look at a time
 
     async def __aenter__(self) -> Self:
         await self._last_words.__aenter__()
@@ -106,7 +113,7 @@ class Calls:
     async def _post(self, caller: Caller, exchange: Exchange, answer: Answer) -> None:
         asked = _peek(exchange)
         session = self._session(caller, exchange, asked)
-        verdict = decide(caller.grant, caller.tunnel, caller.principal.tenant, asked)
+        verdict = self._decide(caller, asked)
         if isinstance(verdict, Deny):
             await self._deny(caller, exchange, asked, verdict, answer)
             return
@@ -128,7 +135,8 @@ class Calls:
         digest = self._ledger.digest(ticket.body)
         try:
             await self._ledger.append("asked", records.asked(caller.principal, caller.grant, asked, ticket, digest))
-            conclusion = await carriage.run()
+            unfit = await self._look(caller, asked, ticket) if not self._is_known(caller, asked) else None
+            conclusion = unfit or await carriage.run()
         except asyncio.CancelledError:  # what was asked is on record by now, whether or not it left
             self._last_words.create_task(self._caller_left(ticket, carriage, began))
             raise
@@ -141,13 +149,46 @@ class Calls:
         else:
             self._record(ticket, conclusion, began)
 
+    def _decide(self, caller: Caller, asked: mcp.Asked) -> Allow | Deny:
+        """What was granted, and of a tool whether its definition is still the one that was."""
+        verdict = decide(caller.grant, caller.tunnel, caller.principal.tenant, asked)
+        if isinstance(verdict, Deny) or asked.tool is None:
+            return verdict
+        return self._definitions.decide(caller.grant, asked.tool)
+
+    def _is_known(self, caller: Caller, asked: mcp.Asked) -> bool:
+        return asked.tool is None or self._definitions.are_known(caller.grant)
+
+    async def _look(self, caller: Caller, asked: mcp.Asked, ticket: Ticket) -> Conclusion | None:
+        """Have the server list its tools before it is called. How the call ends, if that shows that it may not be."""
+        grant = caller.grant
+        async with self._looking.setdefault((grant.agent_id, grant.server.name), asyncio.Lock()):
+            if not self._is_known(caller, asked):
+                look = Look(
+                    ticket=ticket,
+                    asked=asked,
+                    shows=self._definitions.shows(grant),
+                    carry=self._carry,
+                    new_id=lambda: new_id("call", self._random),
+                    facts=partial(_facts, caller.principal),
+                    aliases=ALIASES,
+                )
+                try:
+                    await self._ledger.append("listed", records.listed(caller.principal, grant, ticket))
+                except Error as unavailable:
+                    return Conclusion.failed(unavailable)
+                moment = self._definitions.moment(grant)
+                if await look.run():
+                    self._definitions.listed(grant, moment)
+        verdict = self._decide(caller, asked)
+        if isinstance(verdict, Deny):
+            return Conclusion.failed(Error(verdict.code, verdict.message, hint=verdict.hint))
+        return None
+
     def _ticket(self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None) -> Ticket:
         """What will be forwarded: the message that was authorised, written anew, with facts that only we write."""
         call_id = self._call_id(exchange)
-        facts = {CALL_ID: call_id}
-        if caller.principal.tenant is not None:
-            facts[TENANT] = caller.principal.tenant
-        stamped = mcp.stamp(asked.message, facts, ALIASES)
+        stamped = mcp.stamp(asked.message, _facts(caller.principal, call_id), ALIASES)
         grant = caller.grant
         return Ticket(
             call_id=call_id,
@@ -163,8 +204,23 @@ class Calls:
             session=session,
             expects=asked.message.id if asked.message.kind is jsonrpc.Kind.REQUEST else None,
             progress_token=asked.progress_token,
-            filters=partial(_shows, grant) if asked.method in LIST_METHODS else None,
+            filters=self._definitions.shows(grant) if asked.method in LIST_METHODS else None,
+            reads=self._reader(caller, asked),
+            on_change=self._listener(caller),
         )
+
+    def _reader(self, caller: Caller, asked: mcp.Asked) -> Callable[[bytes], None] | None:
+        """Who wants to know the answer."""
+        if asked.method in INTRODUCTIONS:
+            return partial(self._definitions.hear_software, caller.grant.server)
+        if asked.method == "tools/list":
+            cursor = (asked.message.params or {}).get("cursor")
+            known = self._definitions
+            return partial(known.hear_list, caller.grant, known.moment(caller.grant), cursor and bytes(cursor))
+        return None
+
+    def _listener(self, caller: Caller) -> Callable[[], None]:
+        return partial(self._definitions.server_changed, caller.grant.server)
 
     def _call_id(self, exchange: Exchange) -> str:
         return exchange.call_id or new_id("call", self._random)
@@ -196,7 +252,8 @@ class Calls:
             effect=Effect.IDEMPOTENT,
             seal=self._sealer(caller),
             session=session,
-            filters=partial(_shows, caller.grant),
+            filters=self._definitions.shows(caller.grant, replayed=True),
+            on_change=self._listener(caller),
             on_answer=self._late_answers(caller, session),
         )
         conclusion = await self._carry(ticket, answer)
@@ -281,9 +338,12 @@ def _peek(exchange: Exchange) -> mcp.Asked:
         raise Error(refused.code, refused.message, jsonrpc_id=refused.id) from refused
 
 
-def _shows(grant: Grant, kind: str, name: str, _: object) -> bool:
-    """What the agent may see of a list."""
-    return may_see(grant, kind, name)
+def _facts(principal: Principal, call_id: str) -> dict[str, str]:
+    """What the relay says in a request, below NAMESPACE."""
+    facts = {CALL_ID: call_id}
+    if principal.tenant is not None:
+        facts[TENANT] = principal.tenant
+    return facts
 
 
 def _check_accept(exchange: Exchange) -> None:

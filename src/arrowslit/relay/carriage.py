@@ -39,8 +39,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
     `target` is the server's name at the connector, None for the only one. `seconds` is its deadline, None for a stream
     that may stay open. `expects` is the id that the answer must carry, None where none is expected. `filters` says what
-    of a list may be seen, None where the answer is not looked into. `session` is the MCP session it belongs to; a call
-    of a session goes to the connector that holds it.
+    of a list may be seen, None where the answer is not looked into; `reads` is shown the answer, and `on_change` is
+    called when the server says that its tools changed. `session` is the MCP session it belongs to; a call of a session
+    goes to the connector that holds it. Connectors serve in turn; what does not `takes_turn` leaves it to the next.
     """
 
     call_id: str
@@ -57,6 +58,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     expects: Id | None = None
     progress_token: Id | None = None
     filters: Shows | None = None
+    takes_turn: bool = True
+    reads: Callable[[bytes], None] | None = None
+    on_change: Callable[[], None] | None = None
     on_answer: Callable[[Id], None] | None = None
 
 
@@ -122,7 +126,9 @@ class Carriage:
         ticket = self._ticket
         while True:
             try:
-                served = self._hub.pick(ticket.tunnel_id, self._connector(), self._tried, ticket.target)
+                served = self._hub.pick(
+                    ticket.tunnel_id, self._connector(), self._tried, ticket.target, takes_turn=ticket.takes_turn
+                )
             except Error as nobody:
                 return self._honest(Conclusion.failed(self._refusal or nobody, self._reply))
             stream, reply = self._open(served)
@@ -157,6 +163,8 @@ class Carriage:
             self._answer,
             expects=ticket.expects,
             filters=ticket.filters,
+            reads=ticket.reads,
+            on_change=ticket.on_change,
             seal=lambda inner: ticket.seal(Session(inner, served.connector)),
             on_answer=ticket.on_answer,
         )

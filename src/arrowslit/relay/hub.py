@@ -64,6 +64,7 @@ class Hub:
         self._served: dict[str, list[Served]] = {}
         self._last_seen: dict[str, float] = {}
         self._reconnects: dict[str, int] = {}
+        self._processes: dict[str, set[str]] = {}  # instances of connectors that have served a tunnel
 
     def add(self, served: Served, *, beside: bool = False) -> None:
         """A link is open. An older one of the same process is superseded, unless it is finishing what it has, which
@@ -78,6 +79,7 @@ class Hub:
         if served.tunnel_id in self._last_seen:
             self._reconnects[served.tunnel_id] = self._reconnects.get(served.tunnel_id, 0) + 1
         links.append(served)
+        self._processes.setdefault(served.tunnel_id, set()).add(served.instance)
 
     def remove(self, served: Served) -> None:
         """A link is gone."""
@@ -92,18 +94,22 @@ class Hub:
         connector: str | None = None,
         without: Collection[Served] = (),
         target: str | None = None,
+        *,
+        takes_turn: bool = True,
     ) -> Served:
         """A ready link of the tunnel that offers `target`, in turn; only of `connector` where a session binds the call
         to it.
 
+        What takes no turn goes where the next one that does will go, if nothing happens in between.
         Raises Error `no_connector`: nothing was sent anywhere.
         """
         links = self._served.get(tunnel_id, [])
         for served in links:
             here = served.link.usable and served not in without and connector in (None, served.connector)
             if here and served.offers(target):
-                links.remove(served)  # to the end of the line
-                links.append(served)
+                if takes_turn:
+                    links.remove(served)  # to the end of the line
+                    links.append(served)
                 return served
         raise Error(
             "no_connector",
@@ -124,6 +130,10 @@ class Hub:
                 f"the connector of this tunnel offers several servers: {', '.join(names)}",
                 hint=f'say which one the agent means: "server": "{names[0]}", or https://{names[0]}.TUNNEL.DOMAIN/mcp',
             )
+
+    def processes(self, tunnel_id: str) -> int:
+        """How many processes of connectors have served a tunnel so far: another number means another process."""
+        return len(self._processes.get(tunnel_id, ()))
 
     def links(self, tunnel_id: str) -> Sequence[Served]:
         """The links of a tunnel, the one that is next in turn first."""

@@ -29,6 +29,11 @@ def asked(principal: Principal, grant: Grant, asked: Asked, ticket: Ticket, dige
     }
 
 
+def listed(principal: Principal, grant: Grant, ticket: Ticket) -> Fields:
+    """The relay asks a server for its tools in a caller's place, before the call `before` may leave."""
+    return {"before": ticket.call_id, **_who(principal, grant), "method": "tools/list", "tool": None}
+
+
 def denied(principal: Principal, grant: Grant, asked: Asked, call_id: str, verdict: Deny, skipped: int) -> Fields:
     """A call was refused; nothing left. `skipped` counts denials of this caller that were too many to record."""
     return {

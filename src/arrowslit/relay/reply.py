@@ -30,7 +30,10 @@ Last = ev.StreamEnded | LinkLost
 
 
 class Reply:
-    """Follows one stream. `expects` is the id that an answer must carry, None where none is expected (GET, 202)."""
+    """Follows one stream. `expects` is the id that an answer must carry, None where none is expected (GET, 202).
+
+    `reads` is shown the answer, `on_change` is called when the server says that its list of tools changed.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,8 @@ class Reply:
         *,
         expects: int | str | None,
         filters: mcp.Shows | None,
+        reads: Callable[[bytes], None] | None,
+        on_change: Callable[[], None] | None,
         seal: Callable[[str], str],
         on_answer: Callable[[int | str], None] | None,
     ) -> None:
@@ -51,6 +56,8 @@ class Reply:
         self._answer = answer
         self._expects = expects
         self._filters = filters
+        self._reads = reads
+        self._on_change = on_change
         self._seal = seal
         self._on_answer = on_answer
         self._headers: Headers = ()
@@ -93,6 +100,8 @@ class Reply:
                 return
             if self._filters is not None:
                 body = _filtered(body, self._filters)
+            if self._reads is not None:
+                self._reads(body)
             self._send_head([(OUTCOME_HEADER, "result"), ("content-length", str(len(body)))])
             self._answer.piece(body)
             self.answered = True
@@ -193,6 +202,8 @@ class Reply:
     def _look_at(self, data: bytes) -> None:
         answers = mcp.answer_id(data)
         if answers is None:
+            if self._on_change is not None and b"list_changed" in data:
+                self._on_change()
             if self.on_progress is not None:
                 self.on_progress(data)
         else:
@@ -200,6 +211,8 @@ class Reply:
                 self._on_answer(answers)
             if answers == self._expects and type(answers) is type(self._expects):
                 self.answered = True
+                if self._reads is not None:
+                    self._reads(data)
 
     def _send_head(self, more: list[tuple[str, str]]) -> None:
         assert self.status is not None

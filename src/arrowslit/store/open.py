@@ -23,6 +23,7 @@ from arrowslit.store.database import Database, open_database
 from arrowslit.store.environments import StoredEnvironments
 from arrowslit.store.files import StoredFiles
 from arrowslit.store.keys import StoredKeys, ensure_admin_key
+from arrowslit.store.pins import StoredPins
 from arrowslit.store.sessions import StoredSessions
 from arrowslit.store.snapshot import Snapshot
 from arrowslit.store.tables import root_key
@@ -33,8 +34,8 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """Everything that is kept: `grants`, `tunnels`, `agents`, `keys`, `environments`, `certificates`, `sessions` and
-    `files` fulfil the ports of those names, `work` the port WorkQueue, `chains` the port WorkerChains.
+    """Everything that is kept: `grants`, `tunnels`, `agents`, `pins`, `keys`, `environments`, `certificates`,
+    `sessions` and `files` fulfil the ports of those names, `work` the port WorkQueue, `chains` the port WorkerChains.
 
     One process has one store open on a database: what is in memory is what this process wrote.
     """
@@ -44,6 +45,7 @@ class Store:
         self.grants = Snapshot(clock, hasher)
         self.tunnels = StoredTunnels(database, self.grants, self._notify, root, hasher, clock)
         self.agents = StoredAgents(database, self.grants, self._notify, clock, random)
+        self.pins = StoredPins(database)
         self.keys = StoredKeys(database, self.grants, self._notify, hasher, clock, random)
         self.environments = StoredEnvironments(database, self._notify, hasher, clock, random)
         self.work = StoredWork(database, self.environments, self._notify, hasher, clock, random)
@@ -72,6 +74,7 @@ class Store:
             await store.keys.load()
             await store.tunnels.load()
             await store.agents.load()
+            await store.pins.load()
             await store.environments.load()
             await store.files.sweep()
             yield store

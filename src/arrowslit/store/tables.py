@@ -239,6 +239,18 @@ work_tokens = Table(
     Column("chain_bytes", Integer),
 )
 
+# `approved` and `offered` are definitions as `pin.Seen` has them.
+tool_pins = Table(
+    "tool_pins",
+    metadata,
+    Column("agent_id", String(64), ForeignKey("agents.id"), primary_key=True),
+    Column("server", String(255), primary_key=True),
+    Column("tool", String(256), primary_key=True),
+    Column("approved", JSON),
+    Column("offered", JSON),
+    Column("approved_by", String(255)),
+)
+
 tunnel_certificates = Table(
     "tunnel_certificates",
     metadata,

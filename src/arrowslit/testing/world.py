@@ -36,6 +36,7 @@ from arrowslit.relay.records import Denials
 from arrowslit.relay.sessions import Seal
 from arrowslit.testing.disk import MemoryDisk
 from arrowslit.testing.loop import SimClock, random_bytes
+from arrowslit.testing.pins import MemoryPins
 from arrowslit.testing.wire import Wire
 from arrowslit.tunnel import Exchange, Headers, KeyBinding, Registration, Tunnel
 from arrowslit.tunnel import Server as McpServer
@@ -114,6 +115,9 @@ class SimTarget:
             raise NotStarted("busy")
         reply.dispatched()
         asked = msgspec.json.decode(request.body)
+        if asked["method"] == "tools/list":
+            _answer(reply, asked["id"], {"tools": [{"name": READS}, {"name": WRITES}]})
+            return
         if self.chance.random() < self.dies / 2:
             raise Lost("died before it did anything")
         self.executed.append(asked["params"]["arguments"]["canary"])
@@ -121,8 +125,12 @@ class SimTarget:
         if self.chance.random() < self.dies:
             raise Lost("died after it did it")
         said = {"canary": asked["params"]["arguments"]["canary"], "tenant": asked["params"]["_meta"]["tenant"]}
-        reply.head(200, [("content-type", "application/json")])
-        reply.piece(msgspec.json.encode({"jsonrpc": "2.0", "id": asked["id"], "result": said}))
+        _answer(reply, asked["id"], said)
+
+
+def _answer(reply: Reply, ident: object, result: Mapping[str, object]) -> None:
+    reply.head(200, [("content-type", "application/json")])
+    reply.piece(msgspec.json.encode({"jsonrpc": "2.0", "id": ident, "result": result}))
 
 
 @dataclass(slots=True)
@@ -254,6 +262,7 @@ async def world(seed: int, disk: MemoryDisk) -> AsyncIterator[World]:
             admission=Admission(Bounds()),
             seal=Seal(root.derive("session-seal")),
             denials=Denials(),
+            pins=MemoryPins(),
             clock=clock,
             random=made,
         ) as calls,

@@ -320,6 +320,7 @@ async def test_a_server_that_asks_without_end_gets_an_end_of_answers(monkeypatch
 
     async with scene(server) as here:
         session = await here.open()
+        await session.tools()
         before = len(server.requests)
         for ping in pings:  # each is known, so that its answer is taken
             server._asked[ping["id"]] = asyncio.get_running_loop().create_future()

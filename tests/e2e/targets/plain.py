@@ -1,9 +1,10 @@
 """An MCP server written by hand, of both eras, over stdio or HTTP: quick, and it writes down all that it hears.
 
-    plain.py stdio|http [log=FILE] [delay=MS] [hold=FILE] [grown=FILE]
+    plain.py stdio|http [log=FILE] [delay=MS] [hold=FILE] [grown=FILE] [said=FILE]
 
 Its tools do nothing but answer with the `canary` and `delay_ms` of their arguments and the tenant of their `_meta`:
 `look` and `hidden` on the first page of the list, `change` on the second, and `late` too once there is a file `grown`.
+What it says of each tool ends with the text in the file `said`, if there is one.
 An answer comes after a random time of at most `delay`, so that answers overtake each other. `log` gets a line for each
 message: JSON with `line` and `headers` (HTTP) and the `body` as it came. It says nothing before `hold` is gone. Over
 HTTP every second call is answered with events. Only the standard library: it starts in 50 ms.
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 FLAGS = dict(word.partition("=")[::2] for word in sys.argv[2:])
-LOG, HOLD, GROWN = (Path(FLAGS[name]) if name in FLAGS else None for name in ("log", "hold", "grown"))
+LOG, HOLD, GROWN, SAID = (Path(FLAGS[name]) if name in FLAGS else None for name in ("log", "hold", "grown", "said"))
 DELAY = float(FLAGS.get("delay", 0)) / 1000
 PAGES = {"": ["look", "hidden"], "2": ["change"]}
 TENANT = "dev.arrowslit/tenant"
@@ -85,7 +86,10 @@ _COMPLETE = {"resultType": "complete", "ttlMs": 0, "cacheScope": "public"}
 def listed(page: str) -> dict[str, Any]:
     """A page of the list of tools."""
     names = PAGES.get(page, []) + (["late"] if page and GROWN is not None and GROWN.exists() else [])
-    tools = [{"name": name, "description": f"the tool {name}", "inputSchema": {"type": "object"}} for name in names]
+    more = SAID.read_text() if SAID is not None and SAID.exists() else ""
+    tools = [
+        {"name": name, "description": f"the tool {name}{more}", "inputSchema": {"type": "object"}} for name in names
+    ]
     return {"tools": tools, **_COMPLETE, **({"nextCursor": "2"} if not page else {})}
 
 

@@ -17,6 +17,7 @@ from arrowslit.agents.api.reading import read_body, read_query
 from arrowslit.agents.api.resource import INVOKERS, Doorkeeper, Method, principal
 from arrowslit.agents.api.schema import AgentBody, AgentUpdateBody, Moment, Nothing, Strict, end_of, start_of
 from arrowslit.errors import Error
+from arrowslit.pin import Pins
 
 NO_MODEL: Mapping[str, object] = {"id": "none", "speed": "standard"}
 """For an agent that is only a set of rights for MCP clients, and thinks nothing itself."""
@@ -59,6 +60,7 @@ class AgentsApi:
 
     agents: AgentAdmin
     definitions: Definitions
+    pins: Pins
 
     def routes(self, keeper: Doorkeeper) -> list[Route]:
         """The paths of this resource."""
@@ -95,24 +97,24 @@ class AgentsApi:
         body = await read_body(request, AgentBody)
         if body.name is UNSET:
             raise Error("validation_error", "an agent needs a name", hint='send "name": …')
-        return show(await self.agents.create(self.definitions.revised(body, Definition(body.name, NO_MODEL))))
+        return self._show(await self.agents.create(self.definitions.revised(body, Definition(body.name, NO_MODEL))))
 
     async def retrieve(self, request: Request) -> object:
         """The agent, as it is now or as `version` was."""
         agent = self.agents.read(_own(request))
         version = read_query(request, AgentQuery).version
         if version is None:
-            return show(agent)
+            return self._show(agent)
         for each in await self.agents.versions(agent.id):
             if each.version == version:
-                return show(each)
+                return self._show(each)
         raise Error("agent_not_found", "the agent has no such version", hint="see the list of its versions")
 
     async def update(self, request: Request) -> object:
         """Make a new version, if something changed. The body is read once more against what is there by then."""
         body = await read_body(request, AgentUpdateBody)
         version = None if body.version is UNSET else body.version
-        return show(
+        return self._show(
             await self.agents.update(
                 _id(request), lambda before: self.definitions.revised(body, before), version=version
             )
@@ -123,17 +125,20 @@ class AgentsApi:
         query = read_query(request, AgentsQuery)
         may_invoke = principal(request).may_invoke
         found = [agent for agent in self.agents.every() if may_invoke(agent.id) and query.wants(agent)]
-        return page(request, query, found, _position, show)
+        return page(request, query, found, _position, self._show)
 
     async def archive(self, request: Request) -> object:
         """End an agent for good."""
         await read_body(request, Nothing)
-        return show(await self.agents.archive(_id(request)))
+        return self._show(await self.agents.archive(_id(request)))
 
     async def versions(self, request: Request) -> object:
         """A page of the agent's versions."""
         found = await self.agents.versions(_own(request))
-        return page(request, read_query(request, VersionsQuery), found, _version_position, show)
+        return page(request, read_query(request, VersionsQuery), found, _version_position, self._show)
+
+    def _show(self, agent: Agent) -> Mapping[str, object]:
+        return show(agent, self.pins.of(agent.id))
 
 
 def _id(request: Request) -> str:

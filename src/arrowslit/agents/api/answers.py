@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 from arrowslit.agent import OnUnknown
 from arrowslit.agents.api.schema import Tools, UrlServer
 from arrowslit.file import Purpose
+from arrowslit.pin import PinState
 from arrowslit.principal import Scope
 from arrowslit.session import SessionStatus
 from arrowslit.tunnel import KeyBinding
@@ -97,6 +98,29 @@ class RelayProof(Shape):
     key: str
     certificate: str | None
     signature: str
+
+
+class SeenDefinition(Shape):
+    """A tool's definition as its server showed it. `refused` says why it cannot be approved."""
+
+    digest: str
+    definition: dict[str, object]
+    at: When
+    refused: str | None
+
+
+class ToolDefinition(Shape):
+    """What was seen of one tool of an agent; ours. While something is `offered` the tool is off."""
+
+    type: Literal["tool_definition"]
+    agent_id: str
+    server: str
+    tool: str
+    state: PinState
+    approved: SeenDefinition | None
+    approved_by: str | None
+    offered: SeenDefinition | None
+    diff: list[str]
 
 
 class Environment(Shape):

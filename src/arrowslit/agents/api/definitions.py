@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from arrowslit.agents.api.toolsets import Reader, show_server, show_toolset
 from arrowslit.clock import rfc3339
 from arrowslit.environment import Environments
 from arrowslit.errors import Error
+from arrowslit.pin import Pin, PinState
 
 T = TypeVar("T")
 
@@ -73,15 +74,15 @@ class Definitions:
         return environment.id
 
 
-def show(agent: Agent) -> Mapping[str, object]:
-    """The official object; `warnings` is ours, and so is what `snapshot` says of ours."""
+def show(agent: Agent, pins: Sequence[Pin]) -> Mapping[str, object]:
+    """The official object; `warnings` is ours, and so is what `snapshot` says of ours. `pins` are the agent's."""
     return {
         **snapshot(agent.definition, agent.id, agent.version),
         "metadata": agent.definition.metadata,
         "created_at": rfc3339(agent.created_at),
         "updated_at": rfc3339(agent.updated_at),
         "archived_at": None if agent.archived_at is None else rfc3339(agent.archived_at),
-        "warnings": list(_warnings(agent.definition)),
+        "warnings": [*_warnings(agent.definition), *_switched_off(agent, pins)],
     }
 
 
@@ -146,6 +147,17 @@ def _warnings(definition: Definition) -> Iterator[str]:
             yield f"every tool of {name} is allowed, also those that it grows later; so are its resources and prompts"
     if definition.builtin is not None and definition.builtin.enabled:
         yield f"{' and '.join(WEB_TOOLS)} do not run here: they stay off, although the sandbox's other tools are on"
+
+
+def _switched_off(agent: Agent, pins: Sequence[Pin]) -> Iterator[str]:
+    """Tools that were granted and cannot be used at the moment."""
+    grants = agent.grants()
+    for pin in pins:
+        if pin.state is PinState.PINNED or pin.server not in grants or not grants[pin.server].allows(pin.tool):
+            continue
+        said = {PinState.CHANGED: "the server changed its definition", PinState.REFUSED: "its definition is refused"}
+        command = f"arrowslit agent approve {agent.id} {pin.server} {pin.tool}"
+        yield f"{pin.tool} of {pin.server} is off: {said[pin.state]}; see: {command}"
 
 
 def _system(body: AgentBody) -> str | UnsetType | None:

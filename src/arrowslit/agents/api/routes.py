@@ -14,6 +14,7 @@ from arrowslit.agents.api.events import EventsApi
 from arrowslit.agents.api.files import FilesApi
 from arrowslit.agents.api.keys import KeysApi
 from arrowslit.agents.api.openapi import OpenApi
+from arrowslit.agents.api.pins import PinsApi
 from arrowslit.agents.api.records import RecordsApi
 from arrowslit.agents.api.relay import Prove, RelayApi
 from arrowslit.agents.api.resource import Doorkeeper
@@ -31,6 +32,7 @@ from arrowslit.edge.auth import WrongCredentials
 from arrowslit.environment import Environments
 from arrowslit.file import Files
 from arrowslit.ids import RandomBytes
+from arrowslit.pin import Pins
 from arrowslit.principal import Credentials, KeyAdmin
 from arrowslit.record import CallRecords, Ledger, Seal, WorkerChains
 from arrowslit.tunnel import Certificates, Links, TunnelAdmin
@@ -44,6 +46,7 @@ def routes(
     tunnels: TunnelAdmin,
     certificates: Certificates,
     agents: AgentAdmin,
+    pins: Pins,
     keys: KeyAdmin,
     environments: Environments,
     queue: WorkQueue,
@@ -74,7 +77,8 @@ def routes(
         *TunnelsApi(tunnels, certificates, links, random, domain).routes(keeper),
         *CertificatesApi(certificates).routes(keeper),
         *EnvironmentsApi(environments).routes(keeper),
-        *AgentsApi(agents, Definitions(Reader(tunnels, links, domain), environments)).routes(keeper),
+        *AgentsApi(agents, Definitions(Reader(tunnels, links, domain), environments), pins).routes(keeper),
+        *PinsApi(agents, pins, ledger, clock).routes(keeper),
         *SessionsApi(log, agents, environments, clock, random).routes(keeper),
         *StreamApi(log, clock).routes(keeper),
         *EventsApi(log, ledger, clock).routes(keeper),

@@ -68,6 +68,14 @@ class CertificateBody(Strict):
     ca_certificate_pem: str
 
 
+class ApproveDefinitionBody(Strict):
+    """POST /v1/agents/{id}/definitions/approve, ours. `digest` says which definition is meant."""
+
+    server: str
+    tool: str
+    digest: str
+
+
 # ------------------------------------------------------------ environments
 
 

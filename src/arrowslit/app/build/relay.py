@@ -95,6 +95,7 @@ async def open_relay(
             admission=Admission(Bounds()),
             seal=Seal(root.derive("session-seal")),
             denials=Denials(),
+            pins=store.pins,
             clock=clock,
             random=random,
         )
@@ -121,6 +122,7 @@ async def open_relay(
                         tunnels=store.tunnels,
                         certificates=store.certificates,
                         agents=store.agents,
+                        pins=store.pins,
                         keys=store.keys,
                         environments=store.environments,
                         queue=store.work,

@@ -1,0 +1,170 @@
+"""Definitions: what the relay has seen of the tools that agents were granted, and whether that can still be relied on.
+
+A list that passes pins what it shows for the first time, and leaves out what has changed since. Whether the relay has
+to make a list itself before a call is answered by look-ups in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from arrowslit.clock import Clock
+from arrowslit.errors import Error
+from arrowslit.pin import Pin, Pins, PinState
+from arrowslit.policy import definitions
+from arrowslit.policy.decide import ALLOW, Allow, Deny, may_see
+from arrowslit.principal import Grant
+from arrowslit.protocol import mcp
+from arrowslit.record import Ledger
+from arrowslit.relay.hub import Hub
+from arrowslit.tunnel import Server
+
+log = logging.getLogger(__name__)
+
+Moment = tuple[int, int, int]
+"""Which process of a connector serves, how often its server said that it changed, and the version of the agent."""
+
+Place = tuple[str, str | None]
+"""Where a server is: its tunnel, and its name at the connector."""
+
+LONGEST_NAME = 256  # characters of a tool's name, which the server chooses where it was granted whole
+
+
+class Definitions:
+    """Knows the pins, and what was listed when. `later` runs what nobody waits for."""
+
+    def __init__(
+        self,
+        pins: Pins,
+        hub: Hub,
+        ledger: Ledger,
+        clock: Clock,
+        later: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._pins = pins
+        self._hub = hub
+        self._ledger = ledger
+        self._clock = clock
+        self._later = later
+        self._changes: dict[Place, int] = {}  # how often the server there said that it is another one now
+        self._software: dict[Place, bytes] = {}  # what the server there last called itself
+        self._listed: dict[tuple[str, str], Moment] = {}  # by agent and server
+        self._followed: dict[tuple[str, str], tuple[Moment, bytes]] = {}  # callers' lists, up to the next page
+
+    # ------------------------------------------------------------ calls
+
+    def decide(self, grant: Grant, tool: str) -> Allow | Deny:
+        """Whether a granted tool may be called, as far as its definition is known."""
+        pin = self._pins.find(grant.agent_id, grant.server.name, tool)
+        if pin is None or pin.offered is None:
+            return ALLOW
+        error = definitions.refusal(pin)
+        assert error is not None
+        return Deny(error.code, error.message, error.hint or "")
+
+    def are_known(self, grant: Grant) -> bool:
+        """Whether the server's list was made since it can have changed last: then a call needs no list before it."""
+        return self._listed.get((grant.agent_id, grant.server.name)) == self.moment(grant)
+
+    def listed(self, grant: Grant, moment: Moment) -> None:
+        """The whole list has passed, asked for at that moment."""
+        self._listed[grant.agent_id, grant.server.name] = moment
+
+    def hear_list(self, grant: Grant, moment: Moment, cursor: bytes | None, answer: bytes) -> None:
+        """The page at `cursor` (in JSON; None for the first one) of a caller's own list has passed.
+
+        A list that was followed from its first page to its last is as good as one of ours.
+        """
+        key, page = (grant.agent_id, grant.server.name), mcp.page(answer)
+        begun = cursor is None or self._followed.get(key) == (moment, cursor)
+        self._followed.pop(key, None)
+        if page is None or not begun:
+            return
+        if page.next is None:
+            self.listed(grant, moment)
+        else:
+            self._followed[key] = moment, page.next
+
+    def moment(self, grant: Grant) -> Moment:
+        """Another one when something has happened after which the list has to be made anew: another process of the
+        connector, a server that says that it changed, other tools that were granted.
+        """
+        tunnel_id = grant.server.tunnel_id
+        changes = self._changes.get((tunnel_id, grant.server.target), 0)
+        return self._hub.processes(tunnel_id), changes, grant.agent_version
+
+    # ------------------------------------------------------------ what servers say
+
+    def shows(self, grant: Grant, *, replayed: bool = False) -> mcp.Shows:
+        """What of a list the agent may see. A list that is `replayed` may be an old one, and says nothing new."""
+        return partial(self._shows, grant, replayed)
+
+    def _shows(self, grant: Grant, replayed: bool, kind: str, name: str, entry: Raw) -> bool:
+        if not may_see(grant, kind, name):
+            return False
+        return kind != "tools" or self._see(grant, name, bytes(entry), replayed=replayed)
+
+    def _see(self, grant: Grant, tool: str, entry: bytes, *, replayed: bool) -> bool:
+        """Take note of a definition. Whether it is the one that holds."""
+        if len(tool) > LONGEST_NAME or not tool.isprintable():
+            return False
+        reading = definitions.read(entry)
+        names = grant.agent_id, grant.server.name, tool
+        before = self._pins.find(*names)
+        if replayed and before is not None:
+            return before.offered is None and before.approved is not None and before.approved.digest == reading.digest
+        pin = definitions.seen(before, names, reading, self._clock.now())
+        if pin is not before:
+            if not self._pins.put(pin):
+                return False
+            self._later(self._keep(pin))
+        return pin.state is PinState.PINNED
+
+    def server_changed(self, server: Server) -> None:
+        """A server said that its tools are others now."""
+        place = server.tunnel_id, server.target
+        self._changes[place] = self._changes.get(place, 0) + 1
+
+    def hear_software(self, server: Server, answer: bytes) -> None:
+        """What a server calls itself, in its answer to `initialize` or `server/discover`."""
+        try:
+            software = bytes(_decode(answer).result.serverInfo)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return
+        place = server.tunnel_id, server.target
+        if software and self._software.setdefault(place, software) != software:
+            self._software[place] = software
+            self.server_changed(server)
+
+    async def _keep(self, pin: Pin) -> None:
+        """Bring what was seen to the ledger and to disk. It holds in memory already."""
+        latest = pin.offered or pin.approved
+        assert latest is not None
+        fields = {"agent": pin.agent_id, "server": pin.server, "tool": pin.tool, "state": pin.state.value}
+        try:
+            await self._ledger.append("definition", {**fields, "digest": latest.digest, "reason": latest.refused})
+        except Error as error:
+            log.error("what became of the definition of %s could not be recorded: %s", pin.tool, error)
+        if pin.state is not PinState.PINNED:
+            log.warning("the tool %s of %s is off for %s: %s", pin.tool, pin.server, pin.agent_id, pin.state.value)
+        try:
+            await self._pins.save(pin)
+        except Exception:
+            log.exception("the definition of %s could not be kept; it holds until this relay ends", pin.tool)
+
+
+class _Result(msgspec.Struct):
+    serverInfo: Raw = Raw()  # noqa: N815 the name on the wire
+
+
+class _Answer(msgspec.Struct):
+    result: _Result
+
+
+_decode = msgspec.json.Decoder(_Answer).decode

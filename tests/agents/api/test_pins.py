@@ -1,0 +1,70 @@
+"""/v1/agents/{id}/definitions: what was seen of an agent's tools, and who may approve what."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.applications import Starlette
+
+from arrowslit.agent import Definition
+from arrowslit.pin import Pin
+from arrowslit.policy.definitions import read, seen
+from arrowslit.store.open import Store
+from tests.agents.bench import Records
+from tests.agents.kit import Caller
+
+FIRST, SECOND = b'{"name":"look","description":"One."}', b'{"name":"look","description":"Two."}'
+
+
+async def changed(store: Store) -> Pin:
+    """A tool of a new agent that its server has changed."""
+    agent = await store.agents.create(Definition("a", {"id": "none"}))
+    names = (agent.id, "stock", "look")
+    pin = seen(seen(None, names, read(FIRST), 1.0), names, read(SECOND), 2.0)
+    store.pins.put(pin)
+    await store.pins.save(pin)
+    return pin
+
+
+async def test_a_change_is_shown_and_approved_on_the_record(admin: Caller, store: Store, ledger: Records) -> None:
+    pin = await changed(store)
+    path = f"/v1/agents/{pin.agent_id}/definitions"
+
+    (shown,) = (await admin.ok("GET", path))["data"]
+    assert (shown["state"], shown["diff"]) == (
+        "changed",
+        ["  name: look", "- description: One.", "+ description: Two."],
+    )
+    assert shown["offered"]["definition"] == {"name": "look", "description": "Two."}
+    assert (await admin.ok("GET", f"{path}?server=stock&tool=other"))["data"] == []
+
+    body = {"server": "stock", "tool": "look", "digest": shown["offered"]["digest"]}
+    after = await admin.ok("POST", f"{path}/approve", body)
+    assert (after["state"], after["approved"]["digest"], after["offered"]) == ("pinned", body["digest"], None)
+    assert after["approved_by"].startswith("key_")
+    assert await admin.ok("POST", f"{path}/approve", body) == after
+    (record,) = [fields for kind, fields in ledger.kept if kind == "definition"]
+    assert (record["state"], record["tool"], record["principal"]) == ("approved", "look", after["approved_by"])
+
+
+async def test_only_what_was_seen_last_can_be_approved(admin: Caller, store: Store) -> None:
+    pin = await changed(store)
+    path = f"/v1/agents/{pin.agent_id}/definitions/approve"
+    body = {"server": "stock", "tool": "look", "digest": "0" * 64}
+
+    assert await admin.refused("POST", path, body) == (409, "version_conflict")
+    assert await admin.refused("POST", path, {**body, "tool": "other"}) == (404, "definition_not_found")
+    assert await admin.refused("POST", "/v1/agents/agent_0/definitions/approve", body) == (404, "agent_not_found")
+
+
+@pytest.mark.promise("P6")
+async def test_who_may_invoke_an_agent_may_not_approve_its_tools(app: Starlette, admin: Caller, store: Store) -> None:
+    pin = await changed(store)
+    assert pin.offered is not None
+    made = await admin.ok("POST", "/v1/keys", {"agents": [pin.agent_id], "tenant": "acme"})
+    body = {"server": "stock", "tool": "look", "digest": pin.offered.digest}
+    path = f"/v1/agents/{pin.agent_id}/definitions"
+
+    async with Caller(app, made["key"]) as invoker:
+        assert await invoker.refused("POST", f"{path}/approve", body) == (403, "forbidden")
+        assert await invoker.refused("GET", path) == (403, "forbidden")
+    assert store.pins.find(pin.agent_id, "stock", "look") == pin
