@@ -138,10 +138,12 @@ def _check(told: config.ConnectConfig, *, as_json: bool) -> None:
 def _run(told: config.ConnectConfig, *, as_json: bool) -> None:
     import uvloop  # these bring in the whole connector
 
+    from arrowslit.app import garbage
     from arrowslit.app.build.connector import Connector
     from arrowslit.app.connect import Opened, connect
 
     def started(connector: Connector) -> None:
+        garbage.seldom()
         for each in connector.server.offers.all():
             if not each.ceiling.limits:
                 log.warning("%s", _unlimited(each.name))

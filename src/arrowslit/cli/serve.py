@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,7 +120,7 @@ def command(
 def _run(told: config.RelayConfig, *, as_json: bool) -> None:
     import uvloop  # these bring in the whole relay
 
-    from arrowslit.app import address
+    from arrowslit.app import address, garbage
     from arrowslit.app.build.relay import Relay
     from arrowslit.app.serve import serve
 
@@ -137,9 +136,7 @@ def _run(told: config.RelayConfig, *, as_json: bool) -> None:
             "version": __version__,
         }
         speak.answer(data, _welcome(data, told, str(near)), as_json=as_json)
-        gc.collect()
-        gc.freeze()  # what was made so far stays, and need not be looked through again
-        gc.set_threshold(20_000, 20, 20)  # a call makes no circles: looking for some every 700 objects is idle
+        garbage.seldom()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(told, ready))
