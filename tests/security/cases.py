@@ -17,6 +17,7 @@ FINISHED = {
     "SSRF via http target",
     "TLS",
     "authn",
+    "authz / allowlist bypass",
     "protocol abuse / fuzz",
     "resource exhaustion",
     "sandbox egress / escape",
