@@ -6,6 +6,8 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+import msgspec
+
 from arrowslit.errors import Error
 from arrowslit.ledger.chain import ASKED, OUTCOME, seal
 from arrowslit.ledger.disk import Disk
@@ -39,8 +41,7 @@ class Entry:
         return call if isinstance(call, str) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(msgspec.Struct, frozen=True, gc=False):
     """A place to chain the next record to."""
 
     seq: int

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 from arrowslit.clock import Clock
 from arrowslit.edge.problem import Problem, mcp_problem
@@ -41,8 +42,7 @@ INTRODUCTIONS = frozenset({"initialize", "server/discover"})  # in whose answers
 ALIASES = {"tenant": TENANT}  # a bare key as well, for code that follows the article
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who calls, and on the ground of what."""
 
     principal: Principal
