@@ -35,8 +35,8 @@ bench-sandbox: venv  ## what a sandbox costs beside a plain subprocess and a bar
 	@"$(PYTHON)" requirements/system.py bwrap
 	@$(BIN)/python -m benchmarks.sandbox $(ARGS)
 
-fuzz: venv  ## look for input that breaks a promise, ten minutes a target; ARGS="--seconds 60 json" for less
-	@$(BIN)/python -m tests.fuzz $(ARGS)
+fuzz: venv  ## look for input that breaks a promise, ten minutes a target; SECONDS=60 ARGS=json for less
+	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 lint: venv  ## format, rules, types, and who may import whom
 	$(BIN)/ruff format --check
