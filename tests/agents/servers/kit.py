@@ -235,8 +235,9 @@ class Scene:
         """Call a tool under an id of its own."""
         return await session.call(tool, does, call_id=self.call_id())
 
-    def ledger(self, kind: str) -> list[dict[str, Any]]:
-        """The records of tools' calls so far."""
+    async def ledger(self, kind: str) -> list[dict[str, Any]]:
+        """The records of tools' calls so far; what has just happened is written a turn of the loop later."""
+        await asyncio.sleep(0.01)  # of simulated time
         lines = [json.loads(line) for each in self.disk.segments() for line in self.disk.lines(each.first)]
         tools = {each["call"] for each in lines if each["kind"] in ("asked", "denied") and each["tool"] is not None}
         return [each for each in lines if each["kind"] == kind and each["call"] in tools]
