@@ -46,12 +46,15 @@ class Served:
         return self.targets[self.called(target)].effects.get(tool, Effect.WRITE)
 
     def offers(self, name: str | None) -> bool:
-        """Whether a call of the server `name` may go there; for None, whether there is one that must be meant."""
-        return name in self.targets or (name is None and len(self.targets) == 1)
+        """Whether a call of the server `name` may go there; for None, whether there is one that must be meant.
+
+        A connector with a single target that has no name answers for every name.
+        """
+        return name in self.targets or (len(self.targets) == 1 and (name is None or None in self.targets))
 
     def called(self, name: str | None) -> str | None:
         """What this connector calls the server `name`, which it `offers`."""
-        if name is None and None not in self.targets:
+        if name not in self.targets:
             (name,) = self.targets
         return name
 
