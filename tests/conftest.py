@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Watch all tests for secrets in what they log and start."""
+    """Watch all tests for secrets in what they log and start, and let what they start be interrupted.
+
+    A shell lets what it starts in the background ignore SIGINT, and so would all that is started from there.
+    """
     leaks.watch()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
