@@ -16,7 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from arrowslit.protocol import hello
+from arrowslit.protocol.events import StreamEnded
 from arrowslit.protocol.frames import Flag, Kind, encode
+from arrowslit.protocol.state import Ending
 from tests.e2e import plain
 from tests.e2e.door import until
 from tests.e2e.hand import Hand, TakenOver, taken_over
@@ -123,7 +125,7 @@ def call(tool: str, meta: dict[str, object] | None = None, **arguments: object) 
 ELSEWHERE: list[dict[str, object]] = [
     {"path": "/admin"},
     {"url": "http://127.0.0.1:1/admin"},
-    {"target": "stdio:/bin/sh -c id"},
+    {"Target": "stdio:/bin/sh -c id", "targets": ["stdio:/bin/sh -c id"], "target": None},
     {"argv": ["/bin/sh", "-c", "id"], "command": "id", "python": "/bin/sh"},
     {"host": "127.0.0.1:1", "port": 1, "scheme": "https"},
     {"env": {"PATH": "/tmp"}, "pass_env": ["ARROWSLIT_TUNNEL_TOKEN"]},
@@ -140,6 +142,19 @@ async def test_no_member_of_a_head_leads_elsewhere(scene: Scene) -> None:
         scene.check()
         assert (await scene.link.exchange(head(more=more), call("hidden"))).ending == "denied", more
     assert len(scene.log.calls) == len(ELSEWHERE) + 1
+
+
+NOT_OFFERED: list[object] = ["stdio:/bin/sh -c id", "http://127.0.0.1:1/admin", "other", "../look", "", 7, ["look"], {}]
+"""Words for `target`, the one member that says which server is meant: of those that the connector's owner named."""
+
+
+async def test_a_head_for_a_server_that_is_not_offered_starts_nothing(scene: Scene) -> None:
+    for target in NOT_OFFERED:
+        for tool in ("look", "hidden"):
+            said = await scene.link.exchange(head(more={"target": target}), call(tool))
+            assert said.ending == "not_started", (target, said)
+    await scene.good_call()
+    assert len(scene.log.calls) == 2
 
 
 BAD_HEADS = [
@@ -395,7 +410,8 @@ async def test_many_streams_at_once_are_answered_or_refused(tmp_path: Path) -> N
             scene.link.peer.open(head(), call("look", delay_ms=60_000))
         await scene.link.flush()
         ended = await until(scene.link.event, "one is refused")
-        assert isinstance(ended, tuple)
+        assert isinstance(ended, StreamEnded)
+        assert ended.ending is Ending.NOT_STARTED
         await scene.link.socket.close()
         scene.link = await scene.relay.link()
         await scene.good_call()
