@@ -10,8 +10,9 @@ from arrowslit.relay.deadline import Deadline, Deadlines
 from arrowslit.testing.loop import run
 
 
-@pytest.mark.parametrize("seconds", [0.001, 0.1, 1.0, 7.3, 60.0, 3600.0])
-def test_a_wait_ends_at_its_time_or_a_64th_later(seconds: float) -> None:
+@pytest.mark.promise("P2")
+@pytest.mark.parametrize("seconds", [0.001, 0.1, 1.0, 7.3, 60.0, 333.3, 600.0, 1800.0, 3600.0])
+def test_a_wait_ends_at_its_time_or_hardly_later(seconds: float) -> None:
     async def story() -> float:
         await asyncio.sleep(1.234)
         began = asyncio.get_running_loop().time()
@@ -19,7 +20,7 @@ def test_a_wait_ends_at_its_time_or_a_64th_later(seconds: float) -> None:
             await asyncio.sleep(10_000)
         return asyncio.get_running_loop().time() - began
 
-    assert seconds <= run(0, story) <= seconds + max(seconds / 32, 0.005)
+    assert seconds <= run(0, story) <= seconds + min(max(seconds / 32, 0.005), 0.51)
 
 
 def test_it_can_be_put_off_and_those_that_share_a_moment_end_each_for_itself() -> None:

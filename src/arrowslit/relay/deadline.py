@@ -7,13 +7,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-FINENESS = 64  # a call may be ended so small a part of its time too late
+FINENESS = 64  # a moment may be so small a part of the time up to it late, or twice as much
 FINEST = 1 / 256  # seconds; timers of the loop are whole milliseconds
+COARSEST = 0.5  # seconds that an end may be late, however long the call had: P2 leaves five, two go to its last word
 
 
 class Deadlines:
     """Everybody whose time ends in the same moment shares a timer, and moments are the longer the further away they
-    are: an end that is put off, or not needed, costs a set and no timer.
+    are, up to half a second: an end that is put off, or not needed, costs a set and no timer.
     """
 
     def __init__(self) -> None:
@@ -22,7 +23,7 @@ class Deadlines:
     def add(self, when: float, now: float, late: Callable[[], None]) -> set[Callable[[], None]]:
         """Call `late` at `when` (loop time) or a little after it. Take it out of the returned set to prevent that."""
         grain = FINEST
-        while grain * FINENESS < when - now:
+        while grain < COARSEST and grain * FINENESS < when - now:
             grain *= 2  # powers of two: the moments of a coarse grain are moments of the finer ones
         moment = (when // grain + 1) * grain
         waiting = self._due.get(moment)
