@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -41,7 +42,7 @@ def planted() -> Iterator[Canaries]:
         folder.chmod(0o755)
         (folder / "secret").write_text(SECRET)
         (folder / "secret").chmod(0o644)
-        abstract = f"sbxcanary-{os.getpid()}"
+        abstract = f"sbxcanary-{secrets.token_hex(8)}"  # two plantings of one process stand side by side
         for name in ("\0" + abstract, f"{folder}/socket"):
             local = stack.enter_context(socket.socket(socket.AF_UNIX))
             local.bind(name)
