@@ -118,6 +118,24 @@ def test_a_caller_who_left_while_waiting_leaves_no_place_taken(when: str) -> Non
     run(1, story, shuffle=False)
 
 
+@pytest.mark.promise("P2")
+def test_nobody_waits_past_the_own_time_and_who_gave_up_has_no_place() -> None:
+    async def story() -> float:
+        admission, loop = Admission(Bounds(per_tenant=1, per_tunnel=1, waiting=5)), asyncio.get_running_loop()
+        await admission.enter(ACME, "tnl", loop.time() + 1)  # who need not wait is not put off
+        began = loop.time()
+        with pytest.raises(TimeoutError):
+            await admission.enter(ACME, "tnl", began + 1)
+        waited = loop.time() - began
+        admission.leave(ACME, "tnl")
+        async with asyncio.timeout(1):
+            await admission.enter(ACME, "tnl", loop.time() + 10)
+        await asyncio.sleep(20)
+        return waited
+
+    assert run(1, story, shuffle=False) == pytest.approx(1.0, abs=0.1)
+
+
 @pytest.mark.promise("P15")
 def test_a_tenant_with_many_calls_takes_turns_with_one_that_has_few() -> None:
     async def story() -> list[str]:

@@ -17,6 +17,7 @@ from arrowslit.policy import ceiling
 from arrowslit.protocol import exchange
 from arrowslit.protocol.events import StreamEnded
 from arrowslit.protocol.state import Ending
+from arrowslit.relay.admission import Bounds
 from arrowslit.testing.disk import MemoryDisk
 from arrowslit.testing.loop import run
 from arrowslit.testing.world import READS, WRITES, Heard, World, world
@@ -220,6 +221,51 @@ def test_a_call_in_flight_when_its_link_dies_is_in_doubt_at_once(tool: str, outc
     assert seen.outcome == outcome
     assert seen.seconds == pytest.approx(0.5, abs=0.1)
     assert seen.targets[0].cancelled == [Cancel.LINK_LOST]
+
+
+@pytest.mark.promise("P2")
+@pytest.mark.promise("P3")
+@pytest.mark.promise("P12")
+@pytest.mark.parametrize("tool", [WRITES, READS])
+def test_a_call_whose_time_passes_in_line_is_never_sent_and_on_record(tool: str) -> None:
+    target, disk = Scripted(works_for_ever), MemoryDisk()
+
+    async def main() -> tuple[dict[str, Any], float]:
+        async with world(1, disk, Bounds(per_tenant=1)) as here, asyncio.TaskGroup() as group:
+            here.start_connector("c", target)
+            await here.connected()
+            group.create_task(here.call("acme", WRITES, "before", 20.0))
+            await asyncio.sleep(0.1)
+            began = asyncio.get_running_loop().time()
+            said = await here.call("acme", tool, "canary", 1.0)
+            return said, asyncio.get_running_loop().time() - began
+
+    said, seconds = run(1, main)
+    assert said["error"]["data"]["code"] == "not_started"
+    assert said["error"]["data"]["outcome"] == "not_delivered"
+    assert seconds == pytest.approx(1.0, abs=0.1)
+    assert len(target.seen) == 1
+    call_id = said["error"]["data"]["call_id"]
+    records = [record for record in recorded(disk) if record.get("call") == call_id]
+    assert [record["kind"] for record in records] == ["asked", "outcome"]
+    assert records[-1]["outcome"] == "not_delivered"
+    assert records[-1]["ms"] == pytest.approx(1000, abs=100)
+
+
+@pytest.mark.promise("P2")
+def test_what_a_call_waited_in_line_is_not_added_to_its_time() -> None:
+    async def main() -> float:
+        async with world(1, MemoryDisk(), Bounds(per_tenant=1)) as here, asyncio.TaskGroup() as group:
+            here.start_connector("c", Scripted(works_for_ever))
+            await here.connected()
+            group.create_task(here.call("acme", READS, "before", 3.0))
+            await asyncio.sleep(0.1)
+            began = asyncio.get_running_loop().time()
+            said = await here.call("acme", READS, "canary", 5.0)
+            assert said["error"]["data"]["code"] == "timeout"
+            return asyncio.get_running_loop().time() - began
+
+    assert run(1, main) == pytest.approx(5.0, abs=0.3)
 
 
 def test_a_deadline_is_told_to_the_target() -> None:

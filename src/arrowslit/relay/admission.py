@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from arrowslit.errors import Error
 from arrowslit.principal import Tenant
+from arrowslit.relay.deadline import Deadline, Deadlines
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +46,20 @@ class Admission:
         self._waiting = 0
         self._begun = 0  # in this turn of the loop
         self._turn_due = False
+        self._deadlines = Deadlines()
 
-    async def enter(self, tenant: Tenant | None, tunnel_id: str) -> None:
+    async def enter(self, tenant: Tenant | None, tunnel_id: str, until: float | None = None) -> None:
         """Take a place, waiting for it; give it back with `leave`. Raises Error `rate_limited` when too many wait.
 
-        Then the latest of the longest line is told so, which is this one unless another tenant's is longer.
+        Then the latest of the longest line is told so, which is this one unless another tenant's is longer. Raises
+        TimeoutError, without a place, where it would have to wait past `until` (loop time; None: it may wait for ever).
         """
         if not self._waiting and self._begun < self._most() and self._has_room(tenant, tunnel_id):
             self._take(tenant, tunnel_id)
             self._turn_soon()
         else:
-            await self._wait(tenant, tunnel_id)
+            with Deadline(self._deadlines, until):
+                await self._wait(tenant, tunnel_id)
 
     async def _wait(self, tenant: Tenant | None, tunnel_id: str) -> None:
         line = self._lines.get(tenant, ())

@@ -20,10 +20,10 @@ from arrowslit.pin import Pins
 from arrowslit.policy.decide import LIST_METHODS, Allow, Deny, decide
 from arrowslit.principal import Grant, Grants, Principal
 from arrowslit.protocol import jsonrpc, mcp
-from arrowslit.record import CallLedger
+from arrowslit.record import CallLedger, Fields
 from arrowslit.relay import records
 from arrowslit.relay.admission import Admission
-from arrowslit.relay.carriage import Carriage, Conclusion, Ticket
+from arrowslit.relay.carriage import Carriage, Conclusion, Ticket, too_late_to_start
 from arrowslit.relay.deadline import Deadlines
 from arrowslit.relay.definitions import Definitions
 from arrowslit.relay.heads import said
@@ -111,43 +111,62 @@ class Calls:
     # ------------------------------------------------------------ messages
 
     async def _post(self, caller: Caller, exchange: Exchange, answer: Answer) -> None:
+        arrived = _now()
         asked = _peek(exchange)
         session = self._session(caller, exchange, asked)
         verdict = self._decide(caller, asked)
         if isinstance(verdict, Deny):
             await self._deny(caller, exchange, asked, verdict, answer)
             return
-        await self._admission.enter(caller.principal.tenant, caller.tunnel.id)
+        until = arrived + _deadline(asked, caller.grant)
         try:
-            await self._admitted(caller, exchange, asked, session, answer)
+            await self._admission.enter(caller.principal.tenant, caller.tunnel.id, until)
+        except TimeoutError:
+            await self._never_sent(caller, asked, self._ticket(caller, exchange, asked, session, arrived), answer)
+            return
+        try:
+            ticket = self._ticket(caller, exchange, asked, session, arrived)
+            await self._admitted(caller, asked, session, ticket, answer)
         finally:
             self._admission.leave(caller.principal.tenant, caller.tunnel.id)
 
     async def _admitted(
-        self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None, answer: Answer
+        self, caller: Caller, asked: mcp.Asked, session: Session | None, ticket: Ticket, answer: Answer
     ) -> None:
-        ticket = self._ticket(caller, exchange, asked, session)
         if ticket.expects is None:  # a notification or a response: nobody waits for more than "taken"
             _say(answer, ticket, await self._carry(ticket, answer))
             return
         carriage = Carriage(self._hub, self._deadlines, ticket, answer)
-        began = self._clock.monotonic()
-        digest = self._ledger.digest(ticket.body)
         try:
-            await self._ledger.append("asked", records.asked(caller.principal, caller.grant, asked, ticket, digest))
+            await self._ledger.append("asked", self._asked(caller, asked, ticket))
             unfit = await self._look(caller, asked, ticket) if not self._is_known(caller, asked) else None
             conclusion = unfit or await carriage.run()
         except asyncio.CancelledError:  # what was asked is on record by now, whether or not it left
-            self._last_words.create_task(self._caller_left(ticket, carriage, began))
+            self._last_words.create_task(self._caller_left(ticket, carriage))
             raise
         except Error as error:  # it could not be recorded, so it does not happen
             _say(answer, ticket, Conclusion.failed(error))
             return
         _say(answer, ticket, conclusion)
         if conclusion.left_open_until is not None and session is not None:
-            self._leave_open(ticket, session, conclusion.left_open_until, began)
+            self._leave_open(ticket, session, conclusion.left_open_until)
         else:
-            self._record(ticket, conclusion, began)
+            self._record(ticket, conclusion)
+
+    async def _never_sent(self, caller: Caller, asked: mcp.Asked, ticket: Ticket, answer: Answer) -> None:
+        """Its time passed in line. It was asked, and the ledger says so, and that nothing came of it."""
+        conclusion = Conclusion.failed(too_late_to_start())
+        if ticket.expects is not None:
+            try:
+                await self._ledger.append("asked", self._asked(caller, asked, ticket))
+            except Error as error:
+                conclusion = Conclusion.failed(error)
+            else:
+                self._record(ticket, conclusion)
+        _say(answer, ticket, conclusion)
+
+    def _asked(self, caller: Caller, asked: mcp.Asked, ticket: Ticket) -> Fields:
+        return records.asked(caller.principal, caller.grant, asked, ticket, self._ledger.digest(ticket.body))
 
     def _decide(self, caller: Caller, asked: mcp.Asked) -> Allow | Deny:
         """What was granted, and of a tool whether its definition is still the one that was."""
@@ -185,7 +204,9 @@ class Calls:
             return Conclusion.failed(Error(verdict.code, verdict.message, hint=verdict.hint))
         return None
 
-    def _ticket(self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None) -> Ticket:
+    def _ticket(
+        self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None, arrived: float
+    ) -> Ticket:
         """What will be forwarded: the message that was authorised, written anew, with facts that only we write."""
         call_id = self._call_id(exchange)
         stamped = mcp.stamp(asked.message, _facts(caller.principal, call_id), ALIASES)
@@ -197,6 +218,7 @@ class Calls:
             method="POST",
             headers=_forwarded(exchange, session),
             body=jsonrpc.write(stamped),
+            began=arrived,
             seconds=_deadline(asked, grant),
             effect=grant.effect(asked.tool) if asked.tool is not None else Effect.READ_ONLY,
             seal=self._sealer(caller),
@@ -248,6 +270,7 @@ class Calls:
             method=exchange.method,
             headers=_forwarded(exchange, session),
             body=b"",
+            began=_now(),
             seconds=None if exchange.method == "GET" else DEADLINE,
             effect=Effect.IDEMPOTENT,
             seal=self._sealer(caller),
@@ -292,23 +315,23 @@ class Calls:
         problem = mcp_problem(error, asked.message.id, call_id=call_id)
         _whole(answer, problem)
 
-    async def _caller_left(self, ticket: Ticket, carriage: Carriage, began: float) -> None:
+    async def _caller_left(self, ticket: Ticket, carriage: Carriage) -> None:
         """The caller hung up, or its key was revoked: the connector's last word decides what may be claimed."""
-        self._record(ticket, await carriage.last_word(), began)
+        self._record(ticket, await carriage.last_word())
 
-    def _leave_open(self, ticket: Ticket, session: Session, until: float, began: float) -> None:
+    def _leave_open(self, ticket: Ticket, session: Session, until: float) -> None:
         def conclude(outcome: Outcome) -> None:
             conclusion = Conclusion(
                 outcome, reason="answered on another stream" if outcome is Outcome.RESULT else "no answer"
             )
-            self._record(ticket, conclusion, began)
+            self._record(ticket, conclusion)
 
         assert ticket.expects is not None
         key = Key(ticket.tunnel_id, ticket.target, session, ticket.expects)
         self._pending.leave_open(key, until, conclude)
 
-    def _record(self, ticket: Ticket, conclusion: Conclusion, began: float) -> None:
-        self._ledger.note("outcome", records.outcome(ticket, conclusion, self._clock.monotonic() - began))
+    def _record(self, ticket: Ticket, conclusion: Conclusion) -> None:
+        self._ledger.note("outcome", records.outcome(ticket, conclusion, _now() - ticket.began))
 
     # ------------------------------------------------------------ sessions
 
@@ -323,6 +346,11 @@ class Calls:
 
     def _sealer(self, caller: Caller) -> Callable[[Session], str]:
         return lambda session: self._seal.close(session, caller.principal, caller.grant)
+
+
+def _now() -> float:
+    """Loop time."""
+    return asyncio.get_running_loop().time()
 
 
 def _peek(exchange: Exchange) -> mcp.Asked:

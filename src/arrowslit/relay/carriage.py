@@ -37,11 +37,12 @@ DEADLINE, CALLER_LEFT = "deadline", "caller_left"  # reasons of CANCEL, as conne
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     """One authorised request, ready to travel.
 
-    `target` is the server's name at the connector, None for the only one. `seconds` is its deadline, None for a stream
-    that may stay open. `expects` is the id that the answer must carry, None where none is expected. `filters` says what
-    of a list may be seen, None where the answer is not looked into; `reads` is shown the answer, and `on_change` is
-    called when the server says that its tools changed. `session` is the MCP session it belongs to; a call of a session
-    goes to the connector that holds it. Connectors serve in turn; what does not `takes_turn` leaves it to the next.
+    `target` is the server's name at the connector, None for the only one. `began` is when it arrived (loop time), from
+    which its deadline counts, `seconds`: None for a stream that may stay open. `expects` is the id that the answer must
+    carry, None where none is expected. `filters` says what of a list may be seen, None where the answer is not looked
+    into; `reads` is shown the answer, and `on_change` is called when the server says that its tools changed. `session`
+    is the MCP session it belongs to; a call of a session goes to the connector that holds it. Connectors serve in turn;
+    what does not `takes_turn` leaves it to the next.
     """
 
     call_id: str
@@ -50,6 +51,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     headers: Sequence[tuple[str, str]]
     body: bytes
+    began: float
     seconds: float | None
     effect: Effect
     seal: Callable[[Session], str]
@@ -96,8 +98,7 @@ class Carriage:
         self._deadlines = deadlines
         self._ticket = ticket
         self._answer = answer
-        self._began = asyncio.get_running_loop().time()
-        self._until = None if ticket.seconds is None else self._began + ticket.seconds
+        self._until = None if ticket.seconds is None else ticket.began + ticket.seconds
         self._tried: list[Served] = []
         self._in_doubt = False  # an earlier attempt may have been executed
         self._refusal: Error | None = None  # why an earlier attempt was certainly not
@@ -124,7 +125,10 @@ class Carriage:
 
     async def _try_each(self) -> Conclusion:
         ticket = self._ticket
+        now = asyncio.get_running_loop().time
         while True:
+            if self._until is not None and now() >= self._until:
+                return self._honest(Conclusion.failed(self._refusal or too_late_to_start(), self._reply))
             try:
                 served = self._hub.pick(
                     ticket.tunnel_id, self._connector(), self._tried, ticket.target, takes_turn=ticket.takes_turn
@@ -195,7 +199,7 @@ class Carriage:
         ticket = self._ticket
         if ticket.seconds is not None and progress_token(data) == ticket.progress_token:
             now = asyncio.get_running_loop().time()
-            deadline.move(min(now + ticket.seconds, self._began + LONGEST))
+            deadline.move(min(now + ticket.seconds, ticket.began + LONGEST))
 
     def _judge(self, last: Last, reply: Reply) -> Conclusion | None:
         """What the last event of an attempt means. None: try elsewhere."""
@@ -295,6 +299,11 @@ def _not_started(last: Last | None, why: str | None = None) -> Error:
         f"{why}: {said}" if why and said else why or said or "the connector did not start the call",
         hint="nothing was executed: it is safe to try again",
     )
+
+
+def too_late_to_start() -> Error:
+    """What became of a call whose time was over before it could be sent."""
+    return _not_started(None, "the deadline passed before the call was sent")
 
 
 def _denied(last: ev.StreamEnded) -> Error:

@@ -45,7 +45,8 @@ class Look:
     async def run(self) -> bool:
         """Look through all pages, within the time there is. False if it is worth another look before the next call."""
         now = asyncio.get_running_loop().time
-        until = now() + min(PATIENCE, (self.ticket.seconds or PATIENCE) / 2)
+        left = PATIENCE if self.ticket.seconds is None else self.ticket.began + self.ticket.seconds - now()
+        until = now() + min(PATIENCE, left / 2)
         cursor: bytes | None = None
         for _ in range(MOST_PAGES):
             kept = _Kept()
@@ -68,6 +69,7 @@ class Look:
             call_id=ident,
             headers=_of_a_list(self.ticket.headers),
             body=jsonrpc.write(mcp.stamp(message, self.facts(ident), self.aliases)),
+            began=asyncio.get_running_loop().time(),
             seconds=seconds,
             effect=Effect.READ_ONLY,
             tool=None,

@@ -246,8 +246,10 @@ class World:
 
 
 @asynccontextmanager
-async def world(seed: int, disk: MemoryDisk) -> AsyncIterator[World]:
-    """A relay without connectors, on the running SimLoop. Everything ends with the block."""
+async def world(seed: int, disk: MemoryDisk, bounds: Bounds | None = None) -> AsyncIterator[World]:
+    """A relay without connectors, on the running SimLoop, with its usual bounds unless others are given. Everything
+    ends with the block.
+    """
     clock, made, store = SimClock(), random_bytes(seed), Store()
     root = RootKey(made(32))
     keys = Keys(Ed25519PrivateKey.from_private_bytes(made(32)), made(32))
@@ -259,7 +261,7 @@ async def world(seed: int, disk: MemoryDisk) -> AsyncIterator[World]:
             tunnels=store,
             hub=hub,
             ledger=ledger,
-            admission=Admission(Bounds()),
+            admission=Admission(bounds or Bounds()),
             seal=Seal(root.derive("session-seal")),
             denials=Denials(),
             pins=MemoryPins(),
