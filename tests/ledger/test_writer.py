@@ -375,6 +375,25 @@ async def test_the_outcome_of_an_open_call_outlasts_a_full_disk() -> None:
     assert audit(disk, PUBLIC).ok
 
 
+@pytest.mark.promise("P12")
+@virtual
+async def test_what_was_kept_is_written_too_where_a_new_segment_held_back_the_first_try() -> None:
+    disk = MemoryDisk(SimClock(), sync_takes=3.0)
+    async with open_ledger(disk, KEYS, SimClock(), segment_bytes=100) as ledger:
+        await ask(ledger, 1)  # synced from the first moments to 3 s; then a segment is begun, until 6 s
+        await asyncio.sleep(2.5)
+        disk.room = 0
+        await ledger.append("outcome", ended(1))
+        disk.room = None
+        await asyncio.sleep(2.5)
+        assert told(disk) == [("asked", "call_1")]
+
+        await asyncio.sleep(2.5)
+
+        assert told(disk) == [("asked", "call_1"), ("outcome", "call_1")]
+    assert audit(disk, PUBLIC).ok
+
+
 @virtual
 async def test_what_was_kept_is_written_before_what_is_new() -> None:
     disk = MemoryDisk()

@@ -215,12 +215,16 @@ class LedgerWriter:
     def _after_failure(self, refused: list[Entry], failure: OSError) -> None:
         _fail(refused, str(failure))
         _settle(self._tail.kept)
+        self._retry_later()
+
+    def _retry_later(self) -> None:
         if self._tail.kept and not self._retry:
             self._retry = self._loop.call_later(RETRY_AFTER, self._write_again)
 
     def _write_again(self) -> None:
         self._retry = None
         self._flush()
+        self._retry_later()  # a new segment may hold writes back just now
 
     def _on_disk(self, seq: int) -> None:
         while self._unsynced and self._unsynced[0].seq <= seq:
