@@ -13,7 +13,9 @@ import pytest_asyncio
 
 from arrowslit.edge import door as door_module
 from arrowslit.edge import guard
-from tests.support.front import Behind, Front, fronted
+from arrowslit.edge.request import McpRequest
+from arrowslit.principal import Principal, Scope
+from tests.support.front import Behind, Front, fronted, listening
 from tests.support.inprocess import in_process
 from tests.support.wire import Answer, chunked, dial, request, until
 
@@ -200,6 +202,9 @@ REFUSED = {
     "HTTP/0.9": (b"GET /mcp/echo\r\n\r\n", 400, "bad_http"),
     "HTTP/2 in the clear": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_http"),
     "HTTP/2 with a path": (b"GET /mcp/echo HTTP/2.0\r\nHost: localhost\r\n\r\n", 400, "bad_http"),
+    "RTSP to a server": (b"POST /mcp/echo RTSP/1.0\r\nHost: localhost\r\n\r\n", 400, "bad_http"),
+    "RTSP to the API": (b"GET /v1/never  RTSP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_http"),
+    "Icecast": (b"SOURCE /mcp/echo ICE/1.0\r\nHost: localhost\r\n\r\n", 400, "bad_http"),
     "a proxy's method": (b"CONNECT /mcp/echo HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_http"),
     "fields after the body": (
         b"POST /v1/echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Admin: yes\r\n\r\n",
@@ -209,6 +214,15 @@ REFUSED = {
     "65 fields": (get("/mcp/echo", *(f"X-{n}: 1" for n in range(64))), 431, "header_too_large"),
     "a head of 17 KiB": (get("/v1/echo", "X: " + "x" * 17 * 1024), 431, "header_too_large"),
     "a target of 17 KiB": (get("/mcp/" + "x" * 17 * 1024), 431, "header_too_large"),
+    "a head of blanks": (post("/mcp/echo", b"body", "X: " + " " * 60_000 + "a"), 431, "header_too_large"),
+    "a chunk extension of 20 KiB": (
+        request("GET", "/mcp/echo", headers=("Transfer-Encoding: chunked",))
+        + b"3;"
+        + b"x" * 20 * 1024
+        + b"\r\nabc\r\n0\r\n\r\n",
+        431,
+        "header_too_large",
+    ),
 }
 
 
@@ -221,6 +235,38 @@ async def test_what_is_no_request_is_refused(front: Front, behind: Behind, said:
         assert answer.hint
         assert await wire.rest() == b""
     assert [path for path in behind.started if path != "/v1/echo"] == []
+
+
+@pytest.mark.parametrize("path", ["/mcp/echo", "/v1/echo"])
+async def test_a_head_of_exactly_the_limit_passes_whatever_comes_with_it(front: Front, path: str) -> None:
+    def head(blanks: int, body: bytes) -> bytes:
+        return post(path, body, "X:" + " " * blanks + "a")
+
+    for body in (b"", b"x", b"x" * 200_000):
+        fits = guard.MAX_HEAD - len(head(0, body)) + len(body)
+        async with dial(front.port) as wire:
+            for _ in range(2):
+                await wire.send(head(fits, body))
+                assert (await wire.answer()).status == 200
+            await wire.send(head(fits + 1, body))
+            assert (await wire.answer()).status == 431
+
+
+async def test_rtsp_said_byte_by_byte_is_refused_and_rtsp_in_a_body_is_not(front: Front) -> None:
+    async with dial(front.port) as wire:
+        await wire.send(post("/mcp/echo", b"GET rtsp://camera RTSP/1.0"))
+        assert echoed(await wire.answer()) == ("/mcp/echo", "GET rtsp://camera RTSP/1.0")
+        for byte in b"GET /connect RTSP/1.1\r\nHost: localhost\r\n\r\n":
+            await wire.send(bytes([byte]))
+        assert (await wire.answer()).code == "bad_http"
+
+
+async def test_a_client_that_holds_on_after_a_refusal_is_cut(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_module, "REFUSAL_TIME", 0.1)
+    async with dial(front.port) as wire:
+        await wire.send(get("/v1/echo", "Host: again"))
+        assert (await wire.answer()).code == "header_ambiguous"
+        await until(lambda: not front.state.connections)
 
 
 @pytest.mark.parametrize("path", ["/mcp/slow", "/v1/slow"])
@@ -699,6 +745,24 @@ async def test_an_upgrade_elsewhere_is_no_upgrade_and_its_body_no_second_request
         await wire.send(get(path, f"Upgrade: {wanted}", "Connection: close, Upgrade"))
         assert (await wire.answer()).headers["connection"] == "close"
     assert "/mcp/smuggled" not in behind.started
+
+
+@pytest.mark.parametrize("order", [("key", "length"), ("length", "key")])
+@pytest.mark.parametrize("name", ["Authorization: Bearer ", "X-Api-Key: "])
+async def test_two_keys_on_one_connection_are_two_callers(name: str, order: tuple[str, str]) -> None:
+    """Also where the length, which may differ, stands before the key."""
+
+    async def who(request: McpRequest) -> None:
+        request.whole(200, [], request.caller().id.encode())
+
+    def key(credential: str | None, _address: str) -> Principal:
+        return Principal(str(credential), None, frozenset({Scope.INVOKE}))
+
+    async with listening(who, Behind().admit, Behind().app(), identify=key) as front, dial(front.port) as wire:
+        for caller in ("one", "two", "one", "one", "two"):
+            fields = {"key": name + caller, "length": "Content-Length: 0"}
+            await wire.send(get("/mcp/a", *[fields[each] for each in order]))
+            assert (await wire.answer()).body == caller.encode()
 
 
 async def test_a_header_limit_holds_for_all_of_a_body_that_was_announced_with_an_upgrade(front: Front) -> None:

@@ -49,6 +49,14 @@ def test_what_differs_in_anything_else_is_not(said: tuple[bytes, bytes, str, lis
     assert not read().says(*said)
 
 
+@pytest.mark.parametrize("name", [b"authorization", b"mcp-session-id", b"x-api-key"])
+def test_what_stands_behind_the_length_is_not_taken_from_the_last_request(name: bytes) -> None:
+    said = (*ASKED[:3], [FIELDS[0], FIELDS[2], (name, b"Bearer one")])
+    other = (*ASKED[:3], [FIELDS[0], FIELDS[2], (name, b"Bearer two")])
+    assert Head.read(*said, "").says(*said)
+    assert not Head.read(*said, "").says(*other)
+
+
 def test_a_head_without_a_length_is_known_too() -> None:
     said = (b"GET", b"/mcp/agent/server", "1.1", FIELDS[:2])
     assert Head.read(*said, "").says(*said)

@@ -43,6 +43,7 @@ REFUSAL_TIME = 2.0  # what still comes after a refusal is read that long, so tha
 HEAD_LATE, BODY_LATE = "the head of a request took too long", "the body of a request took too long"
 IDLE = "nothing was asked for long"
 GUESS_TIME = 0.05  # until an answer to one who showed too many wrong credentials: guessing is to cost him, and not us
+STEP = 4 * 1024  # bytes for the parser at a time: it says what it read, not where
 READ_AHEAD = 64 * 1024  # bytes read behind a request that is being answered: enough to notice that its client left
 MCP_BODY = 4 * 1024 * 1024
 V1_BODY = 32 * 1024 * 1024
@@ -91,9 +92,11 @@ class Door(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._gate = gate
         self._in_head = True
-        self._overhead = 0  # bytes since a head began or a piece of a body came: fields, chunk sizes, blank lines
+        self._overhead = 0  # bytes since a request ended or a piece of a body came: fields, chunk sizes, blank lines
+        self._said = b""  # what was read since the piece in which the head began
         self._ahead = 0  # bytes read while a request waits for its turn
         self._body_limit = OTHER_BODY
+        self._body_length = 0  # as announced
         self._body_bytes = 0
         self._refused = False
         self._timer = Timer(self.loop, self._late)
@@ -138,9 +141,7 @@ class Door(HttpToolsProtocol):
         """How much has been read, and whether to read on."""
         if self._refused or self._upgrade is not None:
             return
-        if self._overhead > guard.MAX_HEAD:
-            self._refuse(_head_too_large())
-        elif not self.pipeline:
+        if not self.pipeline:
             self._ahead = 0
         elif self._ahead > READ_AHEAD:
             self.flow.pause_reading()
@@ -148,13 +149,18 @@ class Door(HttpToolsProtocol):
             self.flow.resume_reading()  # uvicorn paused it, and would not notice a client that leaves
 
     def _parse(self, data: bytes) -> None:
-        while data and not self._refused:
-            self._overhead += len(data)
+        at = 0
+        while at < len(data) and not self._refused:
+            piece = data[at : at + self._step()]
+            at += len(piece)
+            self._overhead += len(piece)
+            self._said = self._said + piece if self._in_head else piece
             try:
-                self.parser.feed_data(data)
-                return
+                self.parser.feed_data(piece)
+                if self._overhead > guard.MAX_HEAD:
+                    self._refuse(_head_too_large())
             except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
+                data, at = data[at - len(piece) + upgrade.args[0] :], 0
                 if self._upgrade is not None:
                     self._hand_over(data)
                     return
@@ -163,6 +169,11 @@ class Door(HttpToolsProtocol):
                 self._refuse(_cause(error))
             except httptools.HttpParserError as error:
                 self._refuse(Error("bad_http", f"not valid HTTP: {error}", hint="send HTTP/1.1 as RFC 9112 has it"))
+
+    def _step(self) -> int:
+        """How much the parser may read next: of what counts as a head no byte more than can be refused."""
+        left = 0 if self._in_head else self._body_length - self._body_bytes
+        return left if left > 0 else min(STEP, max(1, guard.MAX_HEAD - self._overhead))
 
     def _without_upgrade(self) -> bytes:
         """The head that was just read, as if it asked for no upgrade (RFC 9110, 7.8), and a parser to read it.
@@ -180,7 +191,7 @@ class Door(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url, self.headers = b"", []
-        self._in_head, self._overhead, self._body_bytes = True, 0, 0
+        self._in_head, self._body_length, self._body_bytes = True, 0, 0
         self._current = None
         self._unwanted_upgrade = False
         self._timer.set(HEAD_TIME, HEAD_LATE)
@@ -193,7 +204,10 @@ class Door(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        if self._overhead > guard.MAX_HEAD:
+            raise _head_too_large()
         method, version, known = self.parser.get_method(), self.parser.get_http_version(), self._known
+        guard.check_protocol(method, self.url, self._said)
         if known is None or not known.says(method, self.url, version, self.headers):
             self._known = known = self._read_head(method, version)
             if known is None:  # not one at /mcp/
@@ -230,8 +244,8 @@ class Door(HttpToolsProtocol):
     def _limit_body(self, limit: int) -> None:
         """A body of this request has at most so many bytes. Raises Error if it says that it has more."""
         self._body_limit = limit
-        length = guard.field(self.headers, b"content-length")
-        if length is not None and int(length) > limit:
+        self._body_length = int(guard.field(self.headers, b"content-length") or 0)
+        if self._body_length > limit:
             raise _body_too_large(limit)
 
     def _begin_other(self) -> None:
@@ -257,6 +271,7 @@ class Door(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._overhead = 0
         if self._upgrade is not None or self._unwanted_upgrade:
             return
         self._timer.clear()

@@ -46,6 +46,18 @@ class Rules:
     proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
 
+def check_protocol(method: bytes, target: bytes, said: bytes) -> None:
+    """Raises Error for a request line of another protocol that the parser reads as HTTP: RTSP, and that of Icecast.
+
+    `said` is what was read, from the head's beginning or before. Such a line in it is refused wherever it stands: the
+    parser does not say where the head begins.
+    """
+    if (b"RTSP/" in said or method == b"SOURCE") and re.search(
+        re.escape(method) + b" +" + re.escape(target) + b" +(?:RTSP|ICE)/", said
+    ):
+        raise Error("bad_http", "this is not HTTP/1.1", hint="send HTTP/1.1")
+
+
 def check(method: bytes, target: bytes, version: str, fields: Fields, rules: Rules) -> None:
     """Raises Error for a head that two readers could read differently, or that is not meant for us."""
     if version not in ("1.0", "1.1"):
