@@ -115,7 +115,7 @@ async def test_a_defect_behind_v1_is_an_answer_that_tells_nothing(
 
 # tunnel.md: at /mcp an answer has no request id; the id of the call is in its data, once there is a call.
 AT_MCP: dict[str, tuple[object, str, Callable[..., Any], int, str, str | None]] = {
-    "authentication, at the MCP door": (build, "authenticate", broken, 500, "internal_error", None),
+    "authentication, at the MCP door": (build, "identify", broken, 500, "internal_error", None),
     "the request, at the MCP door": (McpRequest, "caller", broken, 500, "internal_error", None),
     "the grants, at the MCP door": (Snapshot, "find", broken, 500, "internal_error", None),
     "the policy, at the MCP door": (calls, "decide", broken, 500, "internal_error", None),
