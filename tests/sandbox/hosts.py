@@ -97,6 +97,10 @@ class Host:
         """A new sandbox of that name."""
         self._ask({"open": name})
 
+    def refusal(self, name: str) -> str:
+        """Try for a new sandbox: why there is none, empty if there is."""
+        return str(self._wait(self._send({"open": name})).get("error", ""))
+
     def open_with_egress(self, name: str, port: int) -> socket.socket:
         """A new sandbox of that name, and a copy of its listener at that port inside."""
         self._ask({"open": name, "listen": port})

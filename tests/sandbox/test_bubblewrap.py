@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -15,10 +18,13 @@ from arrowslit.sandbox.isolation import orphans, room
 from arrowslit.sandbox.isolation.argv import RUNNER
 from arrowslit.sandbox.isolation.bubblewrap import Bubblewrap
 from arrowslit.sandbox.isolation.isolation import Command, Degradable, Ended, Limits, Output, Sandbox, Why
-from tests.sandbox.hosts import SESSION_UIDS
+from tests.harness import until
+from tests.sandbox.families import family
+from tests.sandbox.hosts import SESSION_UIDS, host
 
 LIMITS = Limits(memory=64 << 20, workspace=16 << 20)
 AS_ROOT = os.geteuid() == 0
+DEGRADED: tuple[Degradable, ...] = () if AS_ROOT else ("memory", "cpu", "pids")
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,8 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def isolation() -> AsyncIterator[Bubblewrap]:
     """As this user may have it."""
-    degraded: tuple[Degradable, ...] = () if AS_ROOT else ("memory", "cpu", "pids")
-    async with Bubblewrap(LIMITS, uids=range(*SESSION_UIDS) if AS_ROOT else None, allow_degraded=degraded) as found:
+    async with Bubblewrap(LIMITS, uids=range(*SESSION_UIDS) if AS_ROOT else None, allow_degraded=DEGRADED) as found:
         yield found
 
 
@@ -223,12 +228,47 @@ async def test_giving_up_while_a_sandbox_opens_leaves_nothing(isolation: Bubblew
 async def test_users_run_out_and_come_back() -> None:
     if not AS_ROOT:
         pytest.skip("needs root: sessions are users of their own")
-    async with Bubblewrap(LIMITS, uids=range(SESSION_UIDS[0], SESSION_UIDS[0] + 1)) as isolation:
+    async with Bubblewrap(LIMITS, uids=range(SESSION_UIDS[1] + 30, SESSION_UIDS[1] + 31)) as isolation:
         sandbox = await isolation.open("sesn_1")
         with pytest.raises(Error, match="all 1 users of the uid range have a session"):
             await isolation.open("sesn_2")
         await sandbox.close()
         await (await isolation.open("sesn_2")).close()
+
+
+async def test_two_workers_on_one_machine_never_share_a_user() -> None:
+    if not AS_ROOT:
+        pytest.skip("needs root: sessions are users of their own")
+    uids = (SESSION_UIDS[1] + 40, SESSION_UIDS[1] + 43)
+    with host("root", uids=uids) as one, host("root", uids=uids) as other:
+        assert (one.error, other.error) == (None, None)
+        one.open("first")
+        one.open("second")
+        other.open("first")
+        runners = [each for worker in (one, other) for each in family(worker) if RUNNER in each.cmdline()]
+        taken = {each.uids().real for each in runners} - {0}
+        assert taken == set(range(*uids)), "three sessions, three users"
+        assert "all 3 users" in other.refusal("second")
+
+        one.process.kill()
+        one.process.wait()
+        until(lambda: other.refusal("second") == "", "the kernel gives back what a worker had that died")
+
+
+async def test_a_start_kills_what_an_earlier_life_left() -> None:
+    sleep = "import time; print('on', flush=True); time.sleep(60)"
+    orphan = await asyncio.create_subprocess_exec(
+        "/usr/bin/bwrap", "-c", sleep, RUNNER, executable=sys.executable, stdout=subprocess.PIPE
+    )
+    assert orphan.stdout is not None
+    assert await orphan.stdout.readline() == b"on\n"
+    try:
+        async with Bubblewrap(LIMITS, uids=range(*SESSION_UIDS) if AS_ROOT else None, allow_degraded=DEGRADED):
+            assert await asyncio.wait_for(orphan.wait(), 5) == -signal.SIGKILL
+    finally:
+        if orphan.returncode is None:
+            orphan.kill()
+            await orphan.wait()
 
 
 async def test_the_report_stands_in_records(isolation: Bubblewrap) -> None:

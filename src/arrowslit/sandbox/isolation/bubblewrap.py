@@ -24,6 +24,7 @@ from arrowslit.sandbox.isolation.room import Room
 from arrowslit.sandbox.isolation.seccomp import program
 from arrowslit.sandbox.isolation.spawn import WITH_THE_WARDEN, Spawner, memory_file
 from arrowslit.sandbox.isolation.system import System
+from arrowslit.sandbox.isolation.uids import Uids
 
 DEFAULTS = Limits()
 START = 10.0  # seconds for a sandbox to become ready; it takes 30 ms
@@ -54,14 +55,14 @@ class Bubblewrap:
         look_for_cgroups: Callable[[], Cgroups] = cgroups.find,
     ) -> None:
         self._limits = limits
-        self._uids = uids
+        self._range = uids
+        self._uids = None if uids is None or os.geteuid() != 0 else Uids(uids)
         self._allowed = frozenset(allow_degraded)
         self._look = look
         self._look_for_cgroups = look_for_cgroups
         self._stack = AsyncExitStack()
         self._rooms: set[Room] = set()
         self._numbers = itertools.count(1)
-        self._taken: set[int] = set()
         self._report: Report | None = None
 
     @property
@@ -106,7 +107,7 @@ class Bubblewrap:
         found = self._look()
         if isinstance(found, Missing):
             lacking.append(found)
-        if (refusal := _refused_uids(self._uids)) is not None:
+        if (refusal := _refused_uids(self._range)) is not None:
             lacking.append(refusal)
         groups = self._look_for_cgroups()
         lacking += [
@@ -156,10 +157,11 @@ class Bubblewrap:
     async def _open(self, session: str, listen: int | None) -> Room:
         """Start a sandbox and wait for its runner. Raises Error `sandbox_unavailable`."""
         number = next(self._numbers)
-        uid = None if self._uids is None or os.geteuid() != 0 else self._free_uid(self._uids, number)
+        uid = self._free_uid(number)
         try:
             room = self._launch(session, number, uid, listen)
         except OSError as error:
+            self._give_back(uid)
             raise missing.error([Missing("start", f"a sandbox cannot be started: {error}")]) from error
         try:
             async with asyncio.timeout(START):
@@ -220,13 +222,21 @@ class Bubblewrap:
         count = min(len(every), math.ceil(self._limits.cpus))
         return [every[(number + index) % len(every)] for index in range(count)]
 
-    def _free_uid(self, uids: range, number: int) -> int:
-        for index in range(len(uids)):
-            uid = uids[(number + index) % len(uids)]
-            if uid not in self._taken:
-                self._taken.add(uid)
-                return uid
-        raise missing.error([Missing("uid", f"all {len(uids)} users of the uid range have a session")])
+    def _free_uid(self, number: int) -> int | None:
+        """A user for a session; None for our own. Raises Error `sandbox_unavailable`."""
+        if self._uids is None or self._range is None:
+            return None
+        try:
+            uid = self._uids.take(number)
+        except OSError as error:
+            raise missing.error([Missing("uid", f"no user can be kept for a session: {error}")]) from error
+        if uid is None:
+            raise missing.error([Missing("uid", f"all {len(self._range)} users of the uid range have a session")])
+        return uid
+
+    def _give_back(self, uid: int | None) -> None:
+        if self._uids is not None and uid is not None:
+            self._uids.give_back(uid)
 
     def _forget(self, room: Room, uid: int | None, groups: Sequence[Group], how: int) -> None:
         """It has ended. If the warden has too, cleaning up is for us."""
@@ -235,8 +245,7 @@ class Bubblewrap:
             for group in groups:
                 cgroups.remove(group.path)
         self._rooms.discard(room)
-        if uid is not None:
-            self._taken.discard(uid)
+        self._give_back(uid)
 
     async def _close_all(self) -> None:
         for room in list(self._rooms):
