@@ -117,6 +117,25 @@ except OSError as e:
     assert answer.limits == ("memory",) if worker.half == "root" else answer.stdout.startswith("blocked 0 MiB"), answer
 
 
+def test_115_shared_anonymous_memory_is_bounded_also_when_no_process_keeps_its_pages(worker: Host) -> None:
+    script = """
+import mmap, time
+held = []
+for n in range(20):
+    held.append(mmap.mmap(-1, 32 << 20))
+    for at in range(0, 32 << 20, 4096):
+        held[-1][at] = 1
+    held[-1].madvise(mmap.MADV_DONTNEED)
+    time.sleep(0.05)
+time.sleep(0.5)
+print("ESCAPED")
+"""
+    answer = worker.python(script)
+
+    assert "ESCAPED" not in answer.stdout, answer
+    assert answer.limits == ("memory",), answer
+
+
 def test_115_one_memory_file_is_bounded(worker: Host) -> None:
     script = "os.posix_fallocate(os.open('/dev/shm/x', os.O_RDWR | os.O_CREAT), 0, 1 << 30); print('ESCAPED')"
 

@@ -33,6 +33,7 @@ WATCH_EVERY = 0.2  # seconds
 ROOM = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108 the sandbox's own
 PR_SET_DUMPABLE = 4
 SOCKETS = 64 << 20  # bytes that may wait in sockets: the whole machine shares what there is for them
+NAMELESS = "/dev/zero (deleted)"  # how the kernel calls shared anonymous memory
 EXPENDABLE = 500  # how much rather than the runner the kernel should kill a command when memory runs out
 DEATH = 1000  # times 1 ms at most, for processes that were killed to be gone
 NO_PROCESS_LEFT = 50  # times 10 ms: how long a new command waits for what a fork bomb left to die
@@ -219,10 +220,14 @@ class Runner:
             if waiting_in_sockets() > SOCKETS:
                 self._note("memory")
                 kill(-1)
-            sizes = {pid: memory_of(pid) for pid in processes()}
-            if sizes and sum(sizes.values()) + shared() > self._settings.memory:
+            own = {pid: memory_of(pid) for pid in processes()}
+            mapped = {pid: nameless(pid) for pid in own}
+            common: dict[str, int] = {}
+            for each in mapped.values():
+                common.update({inode: max(size, common.get(inode, 0)) for inode, size in each.items()})
+            if own and sum(own.values()) + sum(common.values()) + shared() > self._settings.memory:
                 self._note("memory")
-                kill(max(sizes, key=lambda pid: sizes[pid]))
+                kill(max(own, key=lambda pid: own[pid] + sum(mapped[pid].values())))
 
     def _note(self, limit: str) -> None:
         for command in self._commands.values():
@@ -294,12 +299,34 @@ def read(path: str) -> str:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes of a process: its share of what it shares, or all that is resident where it does not let us see that."""
-    for line in read(f"/proc/{pid}/smaps_rollup").splitlines():
+    """Bytes of a process: its share of what it shares, or all that is resident where it does not let us see that.
+
+    What is `nameless` is counted there.
+    """
+    which = "smaps" if nameless(pid) else "smaps_rollup"
+    total, found, counts = 0, False, True
+    for line in read(f"/proc/{pid}/{which}").splitlines():
         if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    resident = read(f"/proc/{pid}/statm").split()
-    return int(resident[1]) * PAGE if resident else 0
+            found = True
+            total += int(line.split()[1]) * 1024 if counts else 0
+        elif not line.split()[0].endswith(":"):  # the head of a mapping
+            counts = not line.endswith(NAMELESS)
+    resident = [] if found else read(f"/proc/{pid}/statm").split()
+    return int(resident[1]) * PAGE if resident else total
+
+
+def nameless(pid: int) -> dict[str, int]:
+    """Bytes, by inode, of the files without a name (shared anonymous memory) that a process maps.
+
+    Their whole length up to the end of what is mapped: pages that no process has in its table any more are still there.
+    """
+    found: dict[str, int] = {}
+    for line in read(f"/proc/{pid}/maps").splitlines():
+        if line.endswith(NAMELESS):
+            addresses, _, offset, _, inode = line.split()[:5]
+            begin, end = (int(each, 16) for each in addresses.split("-"))
+            found[inode] = max(int(offset, 16) + end - begin, found.get(inode, 0))
+    return found
 
 
 def shared() -> int:
