@@ -37,8 +37,8 @@ async def sandbox_aggregate(scene: Scene) -> Seen:
         "result",
         f'it says "{said["answer"]}"; PostgreSQL says {total}. The ledger has one record for each of {len(runs)} '
         f"executions, the last with status {run['status']}, code {run['code_sha256'][:12]}…, output "
-        f"{run['output_sha256'][:12]}…, in {run['sandbox']['isolation']} with {len(run['sandbox']['features'])} "
-        "features that were proved",
+        f"{run['output_sha256'][:12]}…, in {run['sandbox']['isolation']} with "
+        f"{_proved(run['sandbox'])}",
     )
 
 
@@ -59,6 +59,13 @@ async def sandbox_egress_denied(scene: Scene) -> Seen:
         f'it says "{said["answer"]}"; the ledger has {len(tries)} attempt to reach {first["host"]}:{first["port"]}, '
         f"{first['verdict']}: {first['code']}, {first['bytes_out']} bytes out",
     )
+
+
+def _proved(sandbox: JSON) -> str:
+    """How many features were proved, and which are a best effort on this machine."""
+    weak = sandbox["degraded"]
+    said = f"{len(sandbox['features']) - len(weak)} features that were proved"
+    return f"{said}; a best effort here: {', '.join(weak)}" if weak else said
 
 
 def _expect_a_sandbox(scene: Scene) -> None:
