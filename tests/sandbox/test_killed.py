@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from arrowslit.sandbox.isolation import cgroups
 from arrowslit.sandbox.isolation.probe import CANARY
 from tests.harness import until
 from tests.sandbox.families import PATIENCE, alive, family, groups, kill, runs, sleepers
@@ -113,17 +114,17 @@ def test_h6_a_worker_killed_while(moment: str, half: Half) -> None:
         until(lambda: not alive(before), "no process left", patience=PATIENCE)
         until(lambda: not groups(worker), "no cgroup left", patience=PATIENCE)
     assert Path("/proc/self/mountinfo").read_text() == mounts
-    assert files() == []
+    assert files(worker.process.pid) == []
 
 
 def test_h6_a_worker_killed_while_it_proves_its_isolation_leaves_nothing_after_the_next_start() -> None:
     """Not even the file that its probe must not see."""
     words = [sys.executable, "-m", "arrowslit", "sandbox", "doctor", *WALLS]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as doctor:
-        until(files, "it looks")
+        until(lambda: files(doctor.pid), "it looks")
         before = psutil.Process(doctor.pid).children(recursive=True)
         doctor.kill()
-    left = files()
+    left = files(doctor.pid)
     until(lambda: not any(map(runs, before)), "no process left", patience=PATIENCE)
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=20)
 
@@ -131,6 +132,6 @@ def test_h6_a_worker_killed_while_it_proves_its_isolation_leaves_nothing_after_t
     assert not left[0].exists()
 
 
-def files() -> list[Path]:
-    """What a probe makes on this machine."""
-    return [path for path in Path(tempfile.gettempdir()).glob("arrowslit-*") if path.name.endswith(CANARY)]
+def files(worker: int) -> list[Path]:
+    """What the probe of this worker made on this machine, and nobody else's."""
+    return list(Path(tempfile.gettempdir()).glob(f"{cgroups.PREFIX}*-{worker}-*{CANARY}"))
