@@ -51,8 +51,8 @@ class Shelf(Protocol):
         """All of them, oldest first."""
         ...
 
-    async def read(self, file_id: str) -> bytes:
-        """What is in one."""
+    async def read(self, file_id: str, size: int) -> bytes:
+        """What is in one, which was said to have `size` bytes: no more of it than that."""
         ...
 
     async def put(self, name: str, content: bytes) -> str:
@@ -145,7 +145,7 @@ class SessionFiles:
         unpacked, reason = None, None
         try:
             check_path(file.name)
-            content = await self._shelf.read(file.id)
+            content = await self._shelf.read(file.id, file.size)
             if hashlib.sha256(content).hexdigest() != file.sha256:
                 raise NotCarried("what arrived is not what it should be")
             await carrier.put(name, content)

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from anthropic import APIError, APIStatusError
 
 from arrowslit.errors import CODES, Error
 
 PASSING = frozenset({408, 409, 429})  # of the statuses below 500 those after which the SDK tries again, and so do we
+
+UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError, msgspec.DecodeError)
+"""What reading an answer raises that is something else than was asked for, or is made to be more than one can read."""
 
 
 @contextmanager
@@ -23,7 +27,7 @@ def said() -> Iterator[None]:
     except APIError as error:
         why = first(error.__cause__ or error)
         raise Error("relay_unreachable", f"no answer from {error.request.url.host}: {why}") from error
-    except (AttributeError, ValueError, TypeError) as error:
+    except UNREADABLE as error:
         raise Error("relay_unreachable", "the server answered with something else than was asked for") from error
 
 
