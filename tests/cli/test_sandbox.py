@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -58,6 +60,22 @@ def test_a_command_runs_isolated_and_its_output_and_status_are_passed_on() -> No
     assert done.status == 7
     assert done.out == "out\n/workspace\n"
     assert done.err.startswith("err\n")
+
+
+def test_nothing_that_sandboxed_code_prints_steers_a_terminal() -> None:
+    words = [sys.executable, "-m", "arrowslit", "sandbox", "run", *WALLS, "--", "printf", r"a\033]0;owned\007b\033[2Jc"]
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.DEVNULL)
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # EIO: nobody writes any more
+            while piece := screen.read(4096):
+                shown += piece
+        assert process.wait(20) == 0
+
+    assert b"owned" in shown
+    assert not {0x1B, 0x07} & set(shown)
 
 
 def test_output_comes_while_the_command_runs() -> None:

@@ -84,6 +84,8 @@ DEVICES = [
 ]  # fmt: skip
 
 CHANGE = [
+    py("H11-every-kernel-setting", "for at,_,names in os.walk('/proc/sys'):\n for n in names: op(at+'/'+n,os.O_WRONLY)"),
+    sh("H12-its-own-limits", "find / -name 'memory.max' -o -name 'memory.limit_in_bytes' -o -name 'cgroup.procs' 2>/dev/null | grep . && echo ESCAPED || echo blocked"),
     py("30-core-pattern", "op('/proc/sys/kernel/core_pattern',os.O_WRONLY)"),
     py("30-modprobe", "op('/proc/sys/kernel/modprobe',os.O_WRONLY)"),
     py("30-binfmt", "op('/proc/sys/fs/binfmt_misc/register',os.O_WRONLY)"),

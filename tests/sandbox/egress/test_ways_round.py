@@ -106,7 +106,7 @@ WAYS = HOSTS | SMUGGLING
 
 @pytest.mark.promise("P13")
 @pytest.mark.parametrize("name", WAYS)
-async def test_a_way_round_is_refused(name: str) -> None:
+async def test_h10_a_way_round_is_refused(name: str) -> None:
     request, code = WAYS[name]
     async with origin() as server, gate(private(server.port)) as at:
         attempt = await at.refused(request.replace("{port}", str(server.port)).encode("latin-1"))
@@ -142,7 +142,7 @@ INSIDE = {
 
 @pytest.mark.promise("P13")
 @pytest.mark.parametrize("name", INSIDE)
-async def test_a_way_round_inside_a_tunnel_is_refused(name: str) -> None:
+async def test_h10_a_way_round_inside_a_tunnel_is_refused(name: str) -> None:
     inside, code = INSIDE[name]
     async with origin(stubborn=True) as server, gate(private(server.port)) as at:
         answer, attempt = await tunnel(at, server.port, inside)

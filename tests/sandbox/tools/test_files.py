@@ -26,7 +26,7 @@ python3 -c 'import socket; socket.socket(1).bind("socket")'
 """
 
 
-async def test_what_is_no_file_is_refused_without_waiting(hands: Hands) -> None:
+async def test_h5_what_is_no_file_is_refused_without_waiting(hands: Hands) -> None:
     await hands("bash", command=f"{SPECIAL} (sleep 5 <&7) & true")
 
     for name in ("fifo", "read-fifo", "socket"):
@@ -52,10 +52,10 @@ async def test_a_file_that_may_not_be_read_says_so(hands: Hands) -> None:
 @pytest.mark.parametrize(
     ("before", "path"),
     [("mkdir d; echo inside >d/passwd; ln -s /etc l", "d/passwd"), ("echo inside >d; ln -s /etc/passwd l", "d")],
-    ids=["folder", "file"],
+    ids=["H1-H3-folder", "H2-H3-file"],
 )
 async def test_what_is_swapped_for_a_symlink_leads_nowhere_else(before: str, path: str, hands: Hands) -> None:
-    """H1 of the host-side checks: a symlink takes the place of a folder or file between the look and the opening."""
+    """H1, H2, H3: a symlink takes the place of a folder or file between the look and the opening."""
     await hands("bash", command=before + SWAP)
 
     said = [await hands("read", file_path=path) for _ in range(400)]
