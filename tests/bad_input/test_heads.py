@@ -276,13 +276,18 @@ async def test_a_method_that_is_not_there_is_refused(
 
 
 IN_A_URL = ["api_key=x", "apikey=x", "access_token=x", "token=x", "key=x", "Authorization=Bearer%20x", "password=x",
-            "q={key}", "q=1&q={key}", "{key}=1", "x={token}", "secret="]  # fmt: skip
+            "a=b;token={key}", "a=b;q={key}", "a=b;key=x", "q=x.{key}.x", "q=%61sl{key_}", "q=%2561sl{key_}",
+            "a%3Bq%3D{key}", "q={key}", "q=1&q={key}", "{key}=1", "x={token}", "secret="]  # fmt: skip
 
 
 @pytest.mark.parametrize("query", IN_A_URL, ids=[f"AUTHN-06 {query}" for query in IN_A_URL])
 @pytest.mark.parametrize("path", [ENDPOINT, "/v1/tunnels", "/connect"])
 async def test_a_credential_does_not_belong_into_a_url(scene: Scene, path: str, query: str) -> None:
-    filled = query.replace("{key}", scene.house.key).replace("{token}", scene.house.token)
+    filled = (
+        query.replace("{key}", scene.house.key)
+        .replace("{key_}", scene.house.key[3:])
+        .replace("{token}", scene.house.token)
+    )
     handshake = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
     lines = {
         ENDPOINT: (*JSON, bearer(scene.house.key)),

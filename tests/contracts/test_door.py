@@ -692,6 +692,11 @@ REFUSED_UPGRADES = {
         "bad_http",
     ),
     "a bad nonce": (get("/connect", CONNECTOR, *UPGRADE[:3], "Sec-WebSocket-Key: c2hvcnQ="), 400, "bad_http"),
+    "a nonce that another text stands for": (
+        get("/connect", CONNECTOR, *UPGRADE[:3], "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR=="),
+        400,
+        "bad_http",
+    ),
     "POST": (post("/connect", b"", CONNECTOR, *UPGRADE), 400, "bad_http"),
     "a body": (get("/connect", CONNECTOR, "Content-Length: 2", *UPGRADE), 400, "bad_http"),
     "a chunked body": (get("/connect", CONNECTOR, "Transfer-Encoding: chunked", *UPGRADE), 400, "bad_http"),

@@ -165,6 +165,9 @@ ORIGINS = [
     (b"localhost:80", b"http://localhost", "origin_not_allowed"),
     (b"localhost", b"http://localhost:80", "origin_not_allowed"),
     (b"localhost", b"localhost", "origin_not_allowed"),
+    (b"localhost", b"://localhost", "origin_not_allowed"),
+    (b"localhost", b"javascript://localhost", "origin_not_allowed"),
+    (b"localhost", b"file://localhost", "origin_not_allowed"),
     (b"localhost", b"null", "origin_not_allowed"),
     (b"localhost", b"", "origin_not_allowed"),
     (b"localhost", b"http://localhost/", "origin_not_allowed"),
@@ -178,6 +181,12 @@ ORIGINS = [
 def test_a_page_may_call_its_own_origin_only(host: bytes | None, origin: bytes, code: str | None) -> None:
     version = "1.0" if host is None else "1.1"
     assert refusal(b"/", (b"origin", origin), host=host, version=version) == code
+
+
+@pytest.mark.parametrize(("scheme", "code"), [(b"https", None), (b"http", "origin_not_allowed")])
+def test_a_listener_with_tls_has_no_pages_without(scheme: bytes, code: str | None) -> None:
+    rules = guard.Rules(hosts=None, schemes=frozenset({b"https"}))
+    assert refusal(b"/", (b"origin", scheme + b"://relay"), host=b"relay", rules=rules) == code
 
 
 # ---------------------------------------------------------------- whose request it is

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections import OrderedDict
 from typing import Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from arrowslit.clock import Clock
 from arrowslit.credential import CredentialKind, kind_of
@@ -21,6 +21,8 @@ _IN_URL = re.compile(
     re.IGNORECASE,
 )
 _JWT = re.compile(r"e[wy][A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){2,4}")  # a JSON object in base64url, and what is signed
+_KEY = re.compile(r"asl_[a-z]+_[A-Za-z0-9]{20}")  # how our own begin, whatever stands around them
+_BETWEEN = re.compile(r"[&;=\s]+")
 
 WORKERS = frozenset({CredentialKind.ENVIRONMENT_KEY, CredentialKind.SESSIONS_TOKEN})
 
@@ -131,13 +133,22 @@ def connector_token(headers: Headers) -> str:
 
 def refuse_credential_in_url(query: str) -> None:
     """Raise Error `credential_in_url` if the query string seems to hold one: URLs end up in logs and histories."""
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if _IN_URL.fullmatch(name) or any(kind_of(each) or _JWT.fullmatch(each) for each in (name, value)):
-            raise Error(
-                "credential_in_url",
-                "a credential does not belong into a URL",
-                hint="send it as Authorization: Bearer, and replace it, for it stands in logs now",
-            )
+    names = [
+        name for name, _ in parse_qsl(query.replace(";", "&"), keep_blank_values=True)
+    ]  # some servers split at both
+    plain = query
+    for _ in range(3):  # a link in a link
+        plain = unquote_plus(plain)
+    if (
+        any(_IN_URL.fullmatch(name) for name in names)
+        or _KEY.search(plain)
+        or any(_JWT.fullmatch(each) for each in _BETWEEN.split(plain))
+    ):
+        raise Error(
+            "credential_in_url",
+            "a credential does not belong into a URL",
+            hint="send it as Authorization: Bearer, and replace it, for it stands in logs now",
+        )
 
 
 def presented(headers: Headers, query: str = "") -> str | None:

@@ -467,9 +467,10 @@ def _body_too_large(limit: int) -> Error:
 
 def _is_nonce(key: bytes) -> bool:
     try:
-        return len(base64.b64decode(key, validate=True)) == 16
+        nonce = base64.b64decode(key, validate=True)
     except binascii.Error:
         return False
+    return len(nonce) == 16 and base64.b64encode(nonce) == key  # some read other texts as the same bytes
 
 
 def _cause(error: httptools.HttpParserCallbackError) -> Error:

@@ -38,12 +38,13 @@ class Rules:
 
     A listener on loopback answers to loopback names and to names below `suffixes` only, so that a page which had its
     name rebound to 127.0.0.1 gets nowhere (DNS rebinding). `proxies` are the networks whose X-Forwarded-For is
-    believed.
+    believed. `schemes` are those of its own pages.
     """
 
     hosts: frozenset[bytes] | None = _LOOPBACK
     suffixes: tuple[bytes, ...] = ()
     proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    schemes: frozenset[bytes] = frozenset({b"http", b"https"})
 
 
 def check_protocol(method: bytes, target: bytes, said: bytes) -> None:
@@ -112,7 +113,8 @@ def _check_place(fields: Fields, rules: Rules) -> None:
             "host_not_allowed", "this listener does not answer to that Host", hint="use the address it listens on"
         )
     origin = _value(fields, b"origin")
-    if origin is not None and origin.partition(b"://")[2] != host:
+    scheme, _, place = (origin or b"").partition(b"://")
+    if origin is not None and (place != host or scheme not in rules.schemes):
         raise Error("origin_not_allowed", "a page of another origin may not call this", hint="send no Origin header")
 
 

@@ -34,6 +34,7 @@ HEADERS: list[tuple[str, dict[str, Any]]] = [
     ("AUTHN-12 an extension that must be understood", {"crit": ["x"], "x": 1}),
     ("AUTHN-12 an empty list of them", {"crit": []}),
     ("AUTHN-12 an unencoded payload", {"b64": False, "crit": ["b64"]}),
+    ("AUTHN-12 a compressed payload", {"zip": "DEF"}),
     ("AUTHN-12 an unencoded payload, not said to be critical", {"b64": False}),
     ("AUTHN-13 a kid that is no text", {"kid": 1}),
     ("AUTHN-13 a kid that is a list", {"kid": ["k1"]}),

@@ -222,7 +222,7 @@ def _rules(config: RelayConfig) -> guard.Rules:
     suffix = f".{config.tunnel_domain}".encode()
     if config.listen.is_loopback and not config.proxies and config.tls_cert is None:
         return guard.Rules(suffixes=(suffix,))
-    return guard.Rules(hosts=None, suffixes=(suffix,), proxies=config.proxies)
+    return guard.Rules(hosts=None, suffixes=(suffix,), proxies=config.proxies, schemes=frozenset({b"https"}))
 
 
 def _health(hub: Hub, agents: Agents) -> list[Route]:

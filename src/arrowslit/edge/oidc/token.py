@@ -54,7 +54,8 @@ class TokenRefused(Exception):
 
 
 def read(text: str) -> Token | None:
-    """The token in `text`, None for what is none, or asks for more than a signature in its header (`crit`).
+    """The token in `text`, None for what is none, or asks for more than a signature in its header (`crit`,
+    `b64`, `zip`: nothing that a stranger sent is ever inflated).
 
     What a header says about where keys are (`jku`, `jwk`, `x5u`, `x5c`) is not read.
     """
@@ -67,7 +68,7 @@ def read(text: str) -> Token | None:
     except ValueError:
         return None
     kid, kind = header.get("kid"), header.get("typ", "JWT")
-    if "crit" in header or "b64" in header or not isinstance(kind, str) or kind.lower() not in _TYPES:
+    if not header.keys().isdisjoint(("crit", "b64", "zip")) or not isinstance(kind, str) or kind.lower() not in _TYPES:
         return None
     if "kid" in header and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID):
         return None
