@@ -654,6 +654,31 @@ async def test_a_client_that_reads_nothing_loses_its_connection(
         await until(lambda: not front.state.connections)
 
 
+@pytest.mark.usefixtures("quick")
+async def test_a_client_that_asks_the_api_and_never_reads_loses_its_connection(front: Front, behind: Behind) -> None:
+    async with dial(front.port, receive_buffer=4 * 1024) as wire:
+        sending = asyncio.create_task(wire.send(*[post("/v1/echo", b"x" * 60_000)] * 200))
+        await until(lambda: behind.started)
+        await until(lambda: not front.state.connections and not front.state.tasks)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_a_client_that_reads_late_but_reads_keeps_its_connection(
+    front: Front, behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "BODY_TIME", 0.7)
+    async with dial(front.port, receive_buffer=4 * 1024) as wire:
+        sending = asyncio.create_task(wire.send(*[post("/v1/echo", b"x" * 60_000)] * 100))
+        await until(lambda: behind.started)
+        door = front.connection
+        await until(lambda: door.flow.write_paused)
+        for _ in range(100):
+            assert echoed(await wire.answer())[0] == "/v1/echo"
+        await sending
+        assert await wire.is_open(0.8)
+
+
 # ---------------------------------------------------------------- connectors
 
 

@@ -102,6 +102,7 @@ class Door(HttpToolsProtocol):
         self._timer = Timer(self.loop, self._late)
         self._known: Head | None = None  # the last head at /mcp/ that was let in
         self._end: asyncio.TimerHandle | None = None  # of the connection
+        self._unread: asyncio.TimerHandle | None = None  # runs while an answer of the application is not taken
         self._active: _Cycle | None = None  # the request that is being answered
         self._current: _Cycle | None = None  # the request that is being read, once its head is complete
         self._upgrade: Upgrade | None = None
@@ -119,6 +120,7 @@ class Door(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.close()
+        self._is_read()
         if self._end is not None:
             self._end.cancel()
         active = self._active
@@ -130,6 +132,27 @@ class Door(HttpToolsProtocol):
                     active.task.cancel()
             else:
                 active.message_event.set()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._is_read()
+
+    def _wait_for_reader(self) -> None:
+        """One that asks and does not read would hold the connection, and the answer, for as long as it likes.
+
+        At `/mcp/` it is asked for before the next request, see `_takes_answers`.
+        """
+        if self._unread is None and self.flow.write_paused and isinstance(self._active, RequestResponseCycle):
+            self._unread = self.loop.call_later(BODY_TIME, self.transport.abort)
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         if not self._refused:
@@ -311,6 +334,7 @@ class Door(HttpToolsProtocol):
         """uvicorn's word for: it is this request's turn."""
         self._active = cycle
         if not isinstance(cycle, McpRequest):
+            self._wait_for_reader()
             super()._start_asgi_task(cycle, app)
         elif not cycle.more_body:
             self._dispatch(cycle)
@@ -376,6 +400,7 @@ class Door(HttpToolsProtocol):
             self._refuse(Error("bad_http", "an upgrade stands alone on its connection", hint="wait for its answer"))
             return
         self._timer.close()
+        self._is_read()
         self.connections.discard(self)
         self._upgrade(self.transport, self._key())
 
