@@ -45,3 +45,6 @@ def test_what_is_left_out_is_little_and_each_has_its_reason() -> None:
         assert len(reason["quote"]) > 20
         assert reason["page"].partition(",")[0] in ("product.md", "tunnel.md")
         assert reason["docs"] in documented, "what the docs say of it has changed"
+        line = re.search(rf"- [^:]*\b{ident}\b[^:]*: “([^”]*)” \(([^)]*)\)", documented)
+        assert line is not None, "the docs do not say why this is left out"
+        assert line.groups() == (reason["quote"], reason["page"]), "a sentence is quoted word for word, or not at all"
