@@ -33,6 +33,7 @@ from arrowslit.connector.targets.http import HttpTarget
 from arrowslit.connector.targets.upstream.address import read_endpoint
 from arrowslit.edge import door
 from arrowslit.ledger.disk import FileDisk
+from arrowslit.protocol import frames
 from arrowslit.relay import accept, reply
 from arrowslit.relay.admission import Bounds
 from tests.agents.bench import bench, simulated, uses
@@ -184,6 +185,9 @@ async def test_nothing_is_ever_inflated(house: House, bomb: bytes) -> None:
     await house.good_call()
 
 
+UNKNOWN = frames.encode(99, 0, b"", frames.Flag.IGNORABLE)
+
+
 def empty(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
     return Frame(opcode, data, fin=fin).serialize(mask=True)
 
@@ -205,6 +209,13 @@ FLOODS: dict[str, tuple[str, bytes, bytes, int]] = {
     "DOS-07 pings": ("", b"", empty(Opcode.PING, b"x"), 50_000),
     "DOS-07 pongs": ("", b"", empty(Opcode.PONG, b"x"), 50_000),
     "DOS-07 empty messages": ("", b"", empty(Opcode.BINARY), 50_000),
+    "DOS-07 frames that nobody knows": ("", b"", empty(Opcode.BINARY, UNKNOWN), 50_000),
+}
+SLOWLY = {
+    "pings": empty(Opcode.PING, b"x"),
+    "pongs": empty(Opcode.PONG, b"x"),
+    "empty messages": empty(Opcode.BINARY),
+    "frames that nobody knows": empty(Opcode.BINARY, UNKNOWN),
 }
 
 
@@ -222,6 +233,25 @@ async def test_a_flood_of_small_frames_ends_and_costs_no_memory(
         await calls
     assert psutil.Process().memory_info().rss - before < 24 * MIB
     await house.good_call()
+
+
+@in_module
+@case("DOS-07", "then", {f"{name}, a few at a time": then for name, then in SLOWLY.items()})
+async def test_what_says_nothing_puts_the_end_of_a_handshake_off_by_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch, then: bytes
+) -> None:
+    monkeypatch.setattr(accept, "HANDSHAKE", 0.3)
+    async with linked(house) as websocket:
+
+        async def go_on() -> None:
+            while not websocket.transport.is_closing():
+                websocket.transport.write(then)
+                await asyncio.sleep(0.05)
+
+        going = asyncio.create_task(go_on())
+        code = await ends(websocket)
+        going.cancel()
+        assert code in (1002, 4408), "either it is no greeting, or it is none in time"
 
 
 async def several(house: House, count: int) -> None:
