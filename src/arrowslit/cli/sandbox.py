@@ -136,7 +136,9 @@ def run(
     as_json: bool,
     **walls: Any,
 ) -> int:
-    """Run one command in a fresh sandbox, as the worker would.
+    """Run one command in a fresh sandbox, behind the worker's walls.
+
+    The worker ends a call after 120 s or 1 MiB of output; here there is no limit of output, and of time only --timeout.
 
     Streams what it prints and exits with its status: 124 if it took too long, 125 if there can be no sandbox, 126 or
     127 if the command cannot be started, 128 + n if signal n ended it. Its input is empty, its folder is /workspace,

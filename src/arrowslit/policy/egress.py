@@ -150,7 +150,7 @@ def check_addresses(allow: Allow, addresses: Sequence[str]) -> Deny | None:
             return Deny(
                 Refusal.ADDRESS_NOT_ALLOWED,
                 f"{allow.host} leads to {_ZONES[zone]}, which is not allowed for this sandbox",
-                "the operator of the sandbox may allow this very host with allow_private",
+                "the operator of the sandbox may allow this very host: --allow-private-host, in `run` --allow-private",
                 text,
             )
     return None

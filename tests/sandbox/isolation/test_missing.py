@@ -77,3 +77,8 @@ def test_an_error_names_everything_and_helps_with_the_first() -> None:
     assert found.hint == HINTS["memory"]
     assert found.details == {"missing": ["memory", "cpu"]}
     assert error([Missing("start", "it did not")]).hint == OTHERWISE
+
+
+def test_hints_name_options_that_exist() -> None:
+    assert "--uid-range" in HINTS["uid"]
+    assert "sandbox.uid_range" not in HINTS["uid"]

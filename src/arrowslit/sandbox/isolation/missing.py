@@ -27,8 +27,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "apparmor": "load the profile bwrap-userns-restrict: apt install apparmor-profiles, then apparmor_parser -r "
         "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict",
         "proc": "give the container CAP_SYS_ADMIN and an unmasked /proc, or run the worker on the host",
-        "uid": "set a uid range that nobody uses (sandbox.uid_range, --uid-range FIRST-LAST), or run the worker as a "
-        "service user",
+        "uid": "set a uid range that nobody uses (--uid-range FIRST-LAST), or run the worker as a service user",
         "memory": "run the worker in a systemd unit with Delegate=yes, or with --allow-degraded memory",
         "cpu": "run the worker in a systemd unit with Delegate=yes, or with --allow-degraded cpu",
         "pids": "run the worker in a systemd unit with Delegate=yes, use Linux 5.14 or newer, or --allow-degraded pids",
