@@ -124,6 +124,23 @@ def test_in_json_all_is_said_of_it() -> None:
     assert done.json["sandbox"]["isolation"] == "bubblewrap"
 
 
+def test_json_holds_no_more_than_a_worker_would() -> None:
+    done = run("--json", "--", "yes", "x" * 74)
+
+    assert done.json["ended"] == "output_limit"
+    assert len(done.json["stdout"]) <= 1 << 20
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    for path in ("/dev/zero", str(pipe)):
+        done = run("--file", path, "--", "true")
+        assert done.status == 2
+        assert f"{path} is no regular file" in done.err
+
+
 def test_files_are_put_into_the_workspace(tmp_path: Path) -> None:
     data, program = tmp_path / "-data file.csv", tmp_path / "program"
     data.write_bytes(bytes(range(256)))

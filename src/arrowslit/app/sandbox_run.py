@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,19 +16,24 @@ from arrowslit.errors import Error
 from arrowslit.policy.egress import Rule
 from arrowslit.sandbox.egress.attempt import Attempt, Record
 from arrowslit.sandbox.egress.variables import environment_for_sandbox
-from arrowslit.sandbox.isolation.isolation import Command, Ended, Output, Report, Sandbox, Why
+from arrowslit.sandbox.isolation.isolation import Command, Ended, Limits, Output, Report, Sandbox, Why
 from arrowslit.sandbox.place import PROXY, PROXY_PORT, Surroundings, serve_egress
+
+LARGEST = Limits().file  # bytes of a file that is put into the workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """What `arrowslit sandbox run` was told. `files` are put into the workspace under their names."""
+    """What `arrowslit sandbox run` was told. `files` are put into the workspace under their names; `max_output` is
+    bytes of both streams together, None for no bound.
+    """
 
     argv: tuple[str, ...]
     isolation: IsolationConfig
     rules: tuple[Rule, ...] = ()
     files: tuple[Path, ...] = ()
     timeout: float | None = None
+    max_output: int | None = None
 
 
 @dataclass(slots=True)
@@ -52,7 +59,7 @@ async def run(config: RunConfig, show: Callable[[Output], None]) -> Ran:
         for path in config.files:
             await _put(sandbox, path)
         async with _way_out(sandbox, around, keep) as variables:
-            command = Command(argv=config.argv, env=variables, timeout=config.timeout, max_output=None)
+            command = Command(argv=config.argv, env=variables, timeout=config.timeout, max_output=config.max_output)
             ended = await _follow(sandbox, command, show)
     return Ran(around.isolation.report, ended, attempts)
 
@@ -95,13 +102,26 @@ async def _follow(sandbox: Sandbox, command: Command, show: Callable[[Output], N
 async def _put(sandbox: Sandbox, path: Path) -> None:
     """Write a file of this machine into the workspace, under its name. It keeps its permission to be executed."""
     try:
-        content, mode = await asyncio.to_thread(path.read_bytes), path.stat().st_mode & 0o111
+        content, mode = await asyncio.to_thread(_read, path)
     except OSError as error:
         raise Error("usage", f"{path} cannot be read: {error.strerror}", hint="--file takes a file") from error
     script = f'cat > "./$1" && chmod {0o755 if mode else 0o644:o} "./$1"'
     ended = await _follow(sandbox, Command(argv=("/bin/sh", "-c", script, "sh", path.name), stdin=content), _nothing)
     if ended.why is not Why.EXIT or ended.status:
-        raise Error("usage", f"{path} does not fit into the workspace", hint="a file may have 256 MiB")
+        raise Error("usage", f"{path} does not fit into the workspace", hint=f"a file may have {LARGEST >> 20} MiB")
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """A regular file of at most the size that a sandbox takes, and its bits for executing. A device or a pipe, which
+    may have no end, is not read. Raises OSError; Error `usage`.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise Error("usage", f"{path} is no regular file", hint="--file takes a file")
+        if found.st_size > LARGEST:
+            raise Error("usage", f"{path} is too large", hint=f"a file may have {LARGEST >> 20} MiB")
+        return file.read(LARGEST), found.st_mode & 0o111
 
 
 def _nothing(_: Output) -> None:

@@ -138,11 +138,12 @@ def run(
 ) -> int:
     """Run one command in a fresh sandbox, behind the worker's walls.
 
-    The worker ends a call after 120 s or 1 MiB of output; here there is no limit of output, and of time only --timeout.
+    The worker ends a call after 120 s or 1 MiB of output; here --timeout limits the time, and output has the limit only
+    with --json, which holds all of it ("ended": "output_limit" when it was cut).
 
     Streams what it prints and exits with its status: 124 if it took too long, 125 if there can be no sandbox, 126 or
-    127 if the command cannot be started, 128 + n if signal n ended it. Its input is empty, its folder is /workspace,
-    which goes with the sandbox.
+    127 if the command cannot be started, 128 + n if signal n ended it; with 1 or 2 if it was told something wrong, and
+    then says so. Its input is empty, its folder is /workspace, which goes with the sandbox.
 
     Examples:
       arrowslit sandbox run -- python3 -c 'print(6 * 7)'
@@ -152,9 +153,17 @@ def run(
     Environment: nothing of it is handed to the command.
     """
     from arrowslit.app.sandbox_run import RunConfig, run
+    from arrowslit.sandbox.isolation.isolation import MIB
 
     rules = _rules(hosts, private)
-    told = RunConfig(argv=words, isolation=_isolation(**walls), rules=rules, files=files, timeout=_seconds(timeout))
+    told = RunConfig(
+        argv=words,
+        isolation=_isolation(**walls),
+        rules=rules,
+        files=files,
+        timeout=_seconds(timeout),
+        max_output=MIB if as_json else None,
+    )
     if told.isolation.kind == "none" and rules:
         raise Error("usage", "without isolation every host can be reached", hint="leave --allow away")
     kept: list[Output] = []

@@ -96,7 +96,7 @@ class Empty:
         """See Shelf."""
         return []
 
-    async def read(self, file_id: str) -> bytes:
+    async def read(self, file_id: str, size: int) -> bytes:
         """See Shelf."""
         raise Error("file_not_found", "no")
 
