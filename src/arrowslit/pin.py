@@ -67,7 +67,7 @@ class Pins(Protocol):
         ...
 
     def put(self, pin: Pin) -> bool:
-        """Hold it in memory from now on; False, and nothing held, where the agent has too many."""
+        """Hold it in memory from now on; False, and nothing held, where the agent has too many of that server."""
         ...
 
     async def save(self, pin: Pin) -> None:

@@ -562,6 +562,37 @@ def test_an_answer_may_come_on_another_stream_of_the_session() -> None:
     assert outcomes == ["result", "result"]
 
 
+STRANGE = [
+    b'{"jsonrpc":"2.0","id":4242,"result":{"tools":[{"name":"hidden"}]}}',
+    b'{"jsonrpc":"2.0","id":"1","result":{"tools":[{"name":"hidden"}]}}',
+    b'{"jsonrpc":"2.0","id":4242.0,"result":{"tools":[{"name":"hidden"}]}}',
+    b'{"jsonrpc":"2.0","id":4242,"method":"x","result":{"tools":[{"name":"hidden"}]}}',
+    b'[{"jsonrpc":"2.0","id":4242,"result":{"tools":[{"name":"hidden"}]}}]',
+    b'{"jsonrpc":"2.0","id":4242,"error":{"code":1,"message":"hidden"}}',
+    b'{"id":4242,"result":{"tools":[{"name":"hidden"}]},}',
+]
+
+
+@pytest.mark.promise("P5")
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize("strange", STRANGE)
+def test_an_answer_to_another_request_goes_nowhere_on_the_stream_of_a_call(strange: bytes) -> None:
+    async def slips_one_in(request: Request, reply: Reply) -> None:
+        reply.dispatched()
+        reply.head(200, [("content-type", "text/event-stream")])
+        reply.piece(b"data: " + strange + b"\n\n")
+        reply.piece(b'data: {"jsonrpc":"2.0","method":"notifications/message","params":{}}\n\n')
+        reply.piece(b"data: " + answer(request) + b"\n\n")
+
+    async def story(here: World) -> bytes:
+        return bytes((await here.post({"method": "tools/call", "params": {"name": READS}})).body)
+
+    body, _ = in_world(Scripted(slips_one_in), story)
+    assert b"hidden" not in body
+    assert b"notifications/message" in body
+    assert b'"result"' in body
+
+
 @pytest.mark.promise("P5")
 def test_a_session_id_is_good_for_the_caller_that_got_it_and_nobody_else() -> None:
     async def opens(request: Request, reply: Reply) -> None:

@@ -246,3 +246,12 @@ async def test_a_server_that_was_granted_whole_has_that_in_each_record(house: Ho
     assert await listed(house) == ["other", "echo", "forbidden"]
     assert await call(house) == "result"
     assert [each["everything"] for each in house.ledger() if each["kind"] == "asked"] == [True] * 3
+
+
+async def test_a_tool_for_whose_pin_there_is_no_room_is_not_called(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arrowslit.store.pins.MOST", 0)
+
+    assert await call(house) == "definition_refused"
+    assert fickle(house).tools == []

@@ -33,10 +33,11 @@ async def test_a_pin_is_found_at_once_and_after_a_restart(tmp_path: Path) -> Non
         assert store.pins.of("agent_0") == []
 
 
-async def test_an_agent_has_no_more_pins_than_it_can_need(tmp_path: Path) -> None:
+async def test_an_agent_has_no_more_pins_of_a_server_than_it_can_need(tmp_path: Path) -> None:
     async with opened(tmp_path, ManualClock()) as store:
         for number in range(module.MOST):
             assert store.pins.put(Pin("agent_1", "s", f"t{number}", SEEN))
         assert not store.pins.put(Pin("agent_1", "s", "one_more", SEEN))
         assert store.pins.put(Pin("agent_1", "s", "t0", SEEN))
+        assert store.pins.put(Pin("agent_1", "another", "t", SEEN))
         assert store.pins.put(Pin("agent_2", "s", "t", SEEN))

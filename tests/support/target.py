@@ -113,7 +113,8 @@ class FakeTarget:
                 raise TooLarge("more than this connector carries")
             case "stream":
                 reply.head(200, EVENTS)
-                event = b"data: " + b"x" * arguments["size"] + b"\n\n"
+                told = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"%s"}}'
+                event = b"data: " + told % (b"x" * arguments["size"]) + b"\n\n"
                 for _ in range(arguments["events"]):
                     await self._piece(reply, event)
                 await self._piece(reply, b"data: " + _result(ident, {"done": True}) + b"\n\n")

@@ -199,6 +199,15 @@ def answer_id(data: bytes) -> Id | None:
     return heard.id if not heard.method and (heard.result or heard.error) else None
 
 
+def asks(data: bytes) -> bool:
+    """Whether it is a request or a notification, and cannot be taken for an answer as well. Never raises."""
+    try:
+        heard = _decode_answer(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return bool(heard.method) and not heard.result and not heard.error
+
+
 class Page(msgspec.Struct, frozen=True):
     """One page of a list, without what is on it. `next` is the cursor of the page after it, in JSON; None for none."""
 

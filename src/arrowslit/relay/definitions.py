@@ -18,7 +18,7 @@ from arrowslit.clock import Clock
 from arrowslit.errors import Error
 from arrowslit.pin import Pin, Pins, PinState
 from arrowslit.policy import definitions
-from arrowslit.policy.decide import ALLOW, Allow, Deny, may_see
+from arrowslit.policy.decide import ALLOW, Allow, Deny, echo, may_see
 from arrowslit.principal import Grant
 from arrowslit.protocol import mcp
 from arrowslit.record import Ledger
@@ -33,6 +33,7 @@ Moment = tuple[int, int, int]
 Place = tuple[str, str | None]
 """Where a server is: its tunnel, and its name at the connector."""
 
+_FEWER = "grant tools by name instead of the whole server, or let the server offer fewer"
 LONGEST_NAME = 256  # characters of a tool's name, which the server chooses where it was granted whole
 
 
@@ -55,6 +56,7 @@ class Definitions:
         self._changes: dict[Place, int] = {}  # how often the server there said that it is another one now
         self._software: dict[Place, bytes] = {}  # what the server there last called itself
         self._listed: dict[tuple[str, str], Moment] = {}  # by agent and server
+        self._crowded: set[tuple[str, str]] = set()  # agent and server: there was no room for a pin
         self._followed: dict[tuple[str, str], tuple[Moment, bytes]] = {}  # callers' lists, up to the next page
 
     # ------------------------------------------------------------ calls
@@ -62,6 +64,8 @@ class Definitions:
     def decide(self, grant: Grant, tool: str) -> Allow | Deny:
         """Whether a granted tool may be called, as far as its definition is known."""
         pin = self._pins.find(grant.agent_id, grant.server.name, tool)
+        if pin is None and (grant.agent_id, grant.server.name) in self._crowded:
+            return Deny("definition_refused", f"the server has more tools than can be pinned: {echo(tool)}", _FEWER)
         if pin is None or pin.offered is None:
             return ALLOW
         error = definitions.refusal(pin)
@@ -122,6 +126,7 @@ class Definitions:
         pin = definitions.seen(before, names, reading, self._clock.now())
         if pin is not before:
             if not self._pins.put(pin):
+                self._crowded.add((grant.agent_id, grant.server.name))
                 return False
             self._later(self._keep(pin))
         return pin.state is PinState.PINNED

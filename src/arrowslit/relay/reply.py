@@ -3,7 +3,8 @@ on.
 
 A JSON answer is held until it is whole (up to 1 MiB), so that a break can still become an error. Server-sent events
 pass at once and unchanged; they are only looked at: for this request's answer, for progress, for ids that allow a
-client to resume. A stream on which nothing happens gets a comment now and then.
+client to resume. An answer to something else goes nowhere: it could be a list that nobody filtered. A stream on which
+nothing happens gets a comment now and then.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Reply:
         if self._expects is None or self.status != 200:
             return True
         answers = mcp.answer_id(body)
-        return answers == self._expects and type(answers) is type(self._expects)
+        return answers is not None and self._expected(answers)
 
     def fail(self, body: bytes) -> None:
         """Say in an answer that has begun that it went wrong: an event of its own, or a body that stays unfinished."""
@@ -191,16 +192,27 @@ class Reply:
     def _event(self, event: sse.Event) -> None:
         self.resumable = self.resumable or bool(event.id)
         raw, data = event.raw, event.data
-        if self._filters is not None and data:
-            filtered = _filtered(data, self._filters)
-            if filtered is not data:
-                raw = _written(filtered, event)
         if data:
-            self._look_at(data)
+            answers = mcp.answer_id(data)
+            if not self._belongs(data, answers):
+                return
+            if self._filters is not None and (filtered := _filtered(data, self._filters)) is not data:
+                raw = _written(filtered, event)
+            self._look_at(data, answers)
         self._answer.piece(raw)
 
-    def _look_at(self, data: bytes) -> None:
-        answers = mcp.answer_id(data)
+    def _belongs(self, data: bytes, answers: int | str | None) -> bool:
+        """Whether it may go on: not the answer to another request (P5), nor what only some readers take for one. A
+        stream without a request may replay any answer, and is filtered.
+        """
+        if self._expects is None:
+            return True
+        return mcp.asks(data) if answers is None else self._expected(answers)
+
+    def _expected(self, answers: int | str) -> bool:
+        return answers == self._expects and type(answers) is type(self._expects)
+
+    def _look_at(self, data: bytes, answers: int | str | None) -> None:
         if answers is None:
             if self._on_change is not None and b"list_changed" in data:
                 self._on_change()
@@ -209,7 +221,7 @@ class Reply:
         else:
             if self._on_answer is not None:
                 self._on_answer(answers)
-            if answers == self._expects and type(answers) is type(self._expects):
+            if self._expected(answers):
                 self.answered = True
                 if self._reads is not None:
                     self._reads(data)

@@ -13,7 +13,7 @@ from arrowslit.pin import Pin, Seen
 from arrowslit.store.database import Database
 from arrowslit.store.tables import tool_pins as table
 
-MOST = 2000  # tools that one agent has pins of: more than it can be granted by name
+MOST = 2000  # tools of one server that one agent has pins of: more than it can be granted by name
 
 
 class StoredPins:
@@ -25,7 +25,7 @@ class StoredPins:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pins: dict[str, dict[tuple[str, str], Pin]] = {}  # by agent, then by server and tool
+        self._pins: dict[tuple[str, str], dict[str, Pin]] = {}  # by agent and server, then by tool
 
     async def load(self) -> None:
         """Bring them all into memory."""
@@ -34,20 +34,20 @@ class StoredPins:
 
     def find(self, agent_id: str, server: str, tool: str) -> Pin | None:
         """See `Pins.find`."""
-        pins = self._pins.get(agent_id)
-        return None if pins is None else pins.get((server, tool))
+        pins = self._pins.get((agent_id, server))
+        return None if pins is None else pins.get(tool)
 
     def of(self, agent_id: str) -> Sequence[Pin]:
         """See `Pins.of`."""
-        return [pin for _, pin in sorted(self._pins.get(agent_id, {}).items())]
+        servers = sorted(key for key in self._pins if key[0] == agent_id)
+        return [pin for key in servers for _, pin in sorted(self._pins[key].items())]
 
     def put(self, pin: Pin) -> bool:
         """See `Pins.put`."""
-        pins = self._pins.setdefault(pin.agent_id, {})
-        key = pin.server, pin.tool
-        if len(pins) >= MOST and key not in pins:
+        pins = self._pins.setdefault((pin.agent_id, pin.server), {})
+        if len(pins) >= MOST and pin.tool not in pins:
             return False
-        pins[key] = pin
+        pins[pin.tool] = pin
         return True
 
     async def save(self, pin: Pin) -> None:
