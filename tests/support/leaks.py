@@ -14,6 +14,7 @@ from pathlib import Path
 from arrowslit.credential import kind_of
 
 _LIKE_ONE = re.compile(r"asl_[a-z]{2,4}_[A-Za-z0-9]{40,60}")
+_OURS = re.compile(r"'-m', 'arrowslit'|bin/(?:arrowslit|claude-tunnel)'")
 
 seen: list[str] = []
 """Where a secret was met, and how it begins."""
@@ -45,5 +46,6 @@ class _Lines(logging.Handler):
 
 
 def _commands(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "subprocess.Popen":
-        seen.extend(f"the title of {arguments[0]}: {found[:12]}…" for found in secrets_in(str(arguments[1])))
+    """Of our own processes: some clients of others can be given a header only in their arguments."""
+    if event == "subprocess.Popen" and _OURS.search(command := str(arguments[1])):
+        seen.extend(f"the title of {arguments[0]}: {found[:12]}…" for found in secrets_in(command))
