@@ -35,9 +35,25 @@ StreamEvent = ev.HeadArrived | ev.DataArrived | ev.RequestEnded | ev.StreamEnded
 
 
 class Stream:
-    """One exchange on a link. The relay sends the request and reads the answer, the connector the other way round."""
+    """One exchange on a link. The relay sends the request and reads the answer, the connector the other way round.
 
-    __slots__ = ("_drained", "_events", "_link", "_waiter", "cancelled", "head", "id", "on_cancel", "over")
+    Whoever has a coroutine for it asks for the `next` event and waits with `drain`; who has none is called: `listen`
+    and `on_room`.
+    """
+
+    __slots__ = (
+        "_drained",
+        "_events",
+        "_hear",
+        "_link",
+        "_waiter",
+        "cancelled",
+        "head",
+        "id",
+        "on_cancel",
+        "on_room",
+        "over",
+    )
 
     def __init__(self, link: Link, stream_id: int, head: bytes = b"") -> None:
         self.id = stream_id
@@ -45,6 +61,8 @@ class Stream:
         self.over = False
         self.cancelled: str | None = None  # the reason, once the relay gave this stream up or the link is gone
         self.on_cancel: Callable[[str], None] | None = None
+        self.on_room: Callable[[], None] | None = None  # what was queued has left
+        self._hear: Callable[[StreamEvent], None] | None = None
         self._link = link
         self._events: deque[StreamEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -60,12 +78,31 @@ class Stream:
                 self._waiter = None
         event = self._events.popleft()
         if type(event) is ev.DataArrived:
-            self._link.consumed(self.id, len(event.data))
+            self.consumed(len(event.data))
         return event
+
+    def listen(self, hear: Callable[[StreamEvent], None]) -> None:
+        """Call `hear` with each event, in place of `next`: with those that wait now, with the others as they come.
+
+        The last one is that of `next`. Of the bytes in DataArrived `hear` gives back what it took, with `consumed`,
+        when it wants as many more. What it raises is logged, and disturbs nobody else on this link.
+        """
+        while self._events:
+            self._tell(hear, self._events.popleft())
+        self._hear = hear
+
+    def consumed(self, count: int) -> None:
+        """Whoever listens took that many bytes of DataArrived, and may be sent as many again."""
+        self._link.consumed(self.id, count)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to leave that a writer should wait: with `drain`, or until `on_room`."""
+        return not self.over and self._link.queued(self.id) > HIGH_WATER
 
     async def drain(self) -> None:
         """Wait until the other side has taken enough of what was sent. Returns at once on a stream that is over."""
-        while not self.over and self._link.queued(self.id) > HIGH_WATER:
+        while self.full:
             self._drained = asyncio.get_running_loop().create_future()
             try:
                 await self._drained
@@ -104,6 +141,9 @@ class Stream:
 
     def push(self, event: StreamEvent) -> None:
         """An event for whoever reads this stream."""
+        if self._hear is not None:
+            self._tell(self._hear, event)
+            return
         self._events.append(event)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -111,17 +151,21 @@ class Stream:
     def give_up(self, reason: str) -> None:
         """The relay has given this stream up, or the link is gone."""
         self.cancelled = reason
-        if self.on_cancel is None:
-            return
-        try:
-            self.on_cancel(reason)
-        except Exception:  # the others on this link are still to be told
-            log.exception("stream %d could not be given up", self.id)
+        if self.on_cancel is not None:
+            self._tell(self.on_cancel, reason)
 
     def wake_writer(self) -> None:
         """What was queued has left."""
+        if self.on_room is not None:
+            self._tell(self.on_room)
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+
+    def _tell(self, owner: Callable[..., None], *news: object) -> None:
+        try:
+            owner(*news)
+        except Exception:  # the others on this link are still to be told
+            log.exception("the owner of stream %d could not be told", self.id)
 
 
 class Link:
