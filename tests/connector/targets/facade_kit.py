@@ -83,6 +83,7 @@ class Answer:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
     on_dispatched: Callable[[], None] | None = None
+    on_head: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         self.flowing.set()
@@ -98,6 +99,8 @@ class Answer:
         assert self.status is None, "two heads"
         self.status, self.headers = status, dict(headers)
         self.changed.set()
+        if self.on_head is not None:
+            self.on_head()
 
     def piece(self, data: bytes) -> None:
         assert self.status is not None, "a piece before the head"

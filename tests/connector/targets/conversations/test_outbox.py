@@ -71,9 +71,9 @@ async def test_while_the_reader_is_gone_the_oldest_make_room_and_the_answer_stay
 ) -> None:
     monkeypatch.setattr(module, "UNREAD_LIMIT", 4)
     outbox = Outbox()
-    outbox.reader()
+    first = outbox.reader()
     outbox.put(Item(b"111"))
-    outbox.leave()
+    first.leave()
     outbox.put(Item(b"222"))
     outbox.put(Item(b"longer than that", last=True))
 
@@ -89,17 +89,32 @@ async def test_while_the_reader_is_gone_the_oldest_make_room_and_the_answer_stay
 async def test_a_beat_comes_only_into_silence() -> None:
     outbox = Outbox()
     reader = outbox.reader()
-    outbox.beat()
+    reader.beat()
     outbox.put(Item(b"1"))
-    outbox.beat()
-    outbox.beat()
+    reader.beat()
+    reader.beat()
     assert await reader.next() == Item(b"1")
 
-    outbox.beat()
-    outbox.beat()
+    reader.beat()
+    reader.beat()
     assert await reader.next() == Item(b"")
-    outbox.leave()
-    outbox.beat()
-    outbox.beat()
+    reader.leave()
+    reader.beat()
+    reader.beat()
     outbox.end()
     assert await outbox.reader().next() is None
+
+
+async def test_a_reader_who_was_replaced_neither_leaves_nor_beats_for_the_one_who_reads_on() -> None:
+    outbox = Outbox()
+    first, second = outbox.reader(), outbox.reader()
+    reading = asyncio.create_task(second.next())
+    await asyncio.sleep(0)
+
+    first.beat()
+    first.beat()
+    first.leave()
+    assert outbox.attended
+    outbox.put(Item(b"1", last=True))
+
+    assert await reading == Item(b"1", last=True)

@@ -39,8 +39,8 @@ def begin(facade: Facade, session: str, *, ident: int | str = 1) -> Running:
     return ask(facade, session, call("begin", ident=ident, token=ident, of=2, canary=ident))
 
 
-def listen(facade: Facade, session: str, after: str | None = None) -> Running:
-    reply = Answer()
+def listen(facade: Facade, session: str, after: str | None = None, reply: Answer | None = None) -> Running:
+    reply = reply or Answer()
     getting = send(facade, method="GET", session=session, version=VERSION, reply=reply, after=after)
     return asyncio.create_task(getting), reply
 
@@ -116,6 +116,66 @@ async def test_a_stream_that_is_taken_up_elsewhere_ends_where_it_was(tmp_path: P
         await release(facade, session)
 
         assert [event["result"] for event in (await second[0]).events] == [{"canary": 1}]
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+async def test_a_client_that_is_back_before_its_old_connection_is_known_to_be_broken_stays(
+    tmp_path: Path, stalled: bool
+) -> None:
+    """The old reader is ended while it waits for a message, or for room in what its client has not read."""
+    clock = HandClock()
+    async with running(tmp_path, "legacy", clock=clock) as facade:
+        session = await open_session(facade)
+        old = begin(facade, session)
+        if stalled:
+            old[1].flowing.clear()
+        _, progress = await progressed(old[1])
+
+        again = listen(facade, session, progress, Answer(on_head=old[0].cancel))
+        await again[1].until(lambda answer: answer.status == 200)
+        await asyncio.wait([old[0]])
+        before = len(again[1].body)
+        await clock.turn(15)
+        await again[1].until(lambda answer: len(answer.body) > before)  # it is still shown that the stream lives
+        await release(facade, session)
+
+        assert [event.get("result") for event in (await again[0]).events] == [{"canary": 1}]
+
+
+async def test_the_sessions_own_stream_stays_with_who_came_last(tmp_path: Path) -> None:
+    async with running(tmp_path, "legacy") as facade:
+        session = await open_session(facade)
+        first = listen(facade, session)
+        first[1].flowing.clear()
+        await first[1].until(lambda answer: bool(answer.body))
+        news = call("tell", method="notifications/tools/list_changed")
+        await send(facade, news, session=session)
+        await first[1].until(lambda answer: b"list_changed" in answer.body)
+
+        second = listen(facade, session, ids(first[1])[-1])
+        await second[1].until(lambda answer: answer.status == 200)
+        await hang_up(first)
+        assert (await send(facade, method="GET", session=session, version=VERSION)).status == 409, "it is read"
+        await send(facade, news, session=session)
+        await second[1].until(lambda answer: b"list_changed" in answer.body)
+        await send(facade, method="DELETE", session=session)
+
+        assert len((await second[0]).events) == 1, "nothing twice"
+
+
+async def test_a_deadline_that_passes_while_a_client_is_back_ends_its_stream(tmp_path: Path) -> None:
+    async with running(tmp_path, "legacy") as facade:
+        session = await open_session(facade)
+        late = begin(facade, session)
+        late[1].flowing.clear()
+        _, progress = await progressed(late[1])
+        again = listen(facade, session, progress)
+        await again[1].until(lambda answer: answer.status == 200)
+
+        await hang_up(late, Cancel.DEADLINE)
+
+        with pytest.raises(Lost, match="nobody waits"):
+            await again[0]
 
 
 async def test_nobody_gets_the_events_of_another_stream(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_those_who_left_are_forgotten_and_those_who_read_are_not() -> None:
     own = streams.open_own(primes=True)
     for stream in (left, own):
         stream.opening()
-        stream.outbox.leave()
+        stream.outbox.reader().leave()
     assert streams.abandoned == [left]
 
     streams.forget()

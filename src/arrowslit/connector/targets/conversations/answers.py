@@ -7,7 +7,7 @@ from typing import Protocol
 
 from arrowslit.connector.targets.conversations import message
 from arrowslit.connector.targets.conversations.message import RequestId
-from arrowslit.connector.targets.conversations.outbox import Outbox, Reader
+from arrowslit.connector.targets.conversations.outbox import Reader
 from arrowslit.connector.targets.conversations.streams import COMMENT, Resumed
 from arrowslit.connector.targets.target import Lost, Reply
 from arrowslit.errors import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
@@ -66,7 +66,7 @@ def accept(reply: Reply) -> None:
 
 
 async def pass_on(
-    outbox: Outbox,
+    reader: Reader,
     reply: Reply,
     *,
     events: Events,
@@ -78,7 +78,6 @@ async def pass_on(
 
     False if somebody else reads on: the answer goes there.
     """
-    reader = outbox.reader()
     first = await reader.peek()
     if first is None:
         raise Lost("the server ended the request without an answer")
@@ -88,19 +87,19 @@ async def pass_on(
         return True
     reply.head(200, (*_EVENTS, *headers))
     reply.piece(events.opening())
-    return await _pass_events(reader, reply, events)
+    return await pass_events(reader, reply, events)
 
 
-async def pass_again(resumed: Resumed, reply: Reply) -> bool:
-    """What a client missed, and then whatever comes. Whether that stream is over now."""
+def repeat(resumed: Resumed, reply: Reply) -> None:
+    """What a client missed."""
     reply.head(200, _EVENTS)
     stream = resumed.stream
     opening = b"" if stream is None or stream.begun else stream.opening()
     reply.piece(opening + resumed.again() or COMMENT)
-    return stream is None or await _pass_events(stream.outbox.reader(), reply, stream)
 
 
-async def _pass_events(reader: Reader, reply: Reply, events: Events) -> bool:
+async def pass_events(reader: Reader, reply: Reply, events: Events) -> bool:
+    """Whatever comes, up to the answer. False if somebody else reads on."""
     while (item := await reader.next()) is not None:
         reply.piece(events.event(item.message) if item.message else COMMENT)
         if item.last:

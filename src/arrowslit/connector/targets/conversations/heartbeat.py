@@ -6,32 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from arrowslit.clock import Clock
-from arrowslit.connector.targets.conversations.outbox import Outbox
+from arrowslit.connector.targets.conversations.outbox import Reader
 
 EVERY = 7.5
-"""Seconds. An outbox in which nothing happened twice in a row gets a beat: silence lasts 15 s, as with the servers of
+"""Seconds. A reader for whom nothing happened twice in a row gets a beat: silence lasts 15 s, as with the servers of
 the SDKs."""
 
 
 class Heartbeat:
-    """Beats in all outboxes that are being read."""
+    """Beats for all who read an outbox."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._outboxes: set[Outbox] = set()
+        self._readers: set[Reader] = set()
 
     @contextmanager
-    def over(self, outbox: Outbox) -> Iterator[None]:
-        """Beat in this one while it is read here."""
-        self._outboxes.add(outbox)
+    def over(self, reader: Reader) -> Iterator[None]:
+        """Beat for this one while it reads."""
+        self._readers.add(reader)
         try:
             yield
         finally:
-            self._outboxes.discard(outbox)
+            self._readers.discard(reader)
 
     async def run(self) -> None:
         """For as long as the target lives."""
         while True:
             await self._clock.sleep(EVERY)
-            for outbox in list(self._outboxes):
-                outbox.beat()
+            for reader in list(self._readers):
+                reader.beat()

@@ -69,10 +69,11 @@ class Outbox:
         self._wake()
         return self._reader
 
-    def leave(self) -> None:
-        """The reader is gone and may come back."""
-        self._reader, self._left = None, True
-        self._drop_oldest()
+    def leave(self, reader: Reader) -> None:
+        """The reader is gone and may come back. That it is here already, as another, may be known before."""
+        if self._reader is reader:
+            self._reader, self._left = None, True
+            self._drop_oldest()
 
     def put(self, item: Item) -> None:
         """Let the reader have one more message; past the limit everything is thrown away and the reader told so."""
@@ -89,8 +90,10 @@ class Outbox:
             self.fail(TooLarge(f"more than {self._limit} bytes wait for a reader that does not read"))
         self._wake()
 
-    def beat(self) -> None:
+    def beat(self, reader: Reader) -> None:
         """Called again and again: the reader gets a beat if nothing has happened since the last time."""
+        if self._reader is not reader:
+            return
         if self._quiet and self.attended and not self._items:
             self.put(_BEAT)
         else:
@@ -154,3 +157,11 @@ class Reader:
         if item is not None:
             self._outbox.take()
         return item
+
+    def leave(self) -> None:
+        """Read no more, for now."""
+        self._outbox.leave(self)
+
+    def beat(self) -> None:
+        """What `Outbox.beat` does."""
+        self._outbox.beat(self)

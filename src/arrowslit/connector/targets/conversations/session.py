@@ -13,9 +13,9 @@ from arrowslit.connector.targets.conversations.conversation import Conversation,
 from arrowslit.connector.targets.conversations.house import House
 from arrowslit.connector.targets.conversations.manner import Manner
 from arrowslit.connector.targets.conversations.message import Posted, RequestId, Said
-from arrowslit.connector.targets.conversations.outbox import Item, Outbox
+from arrowslit.connector.targets.conversations.outbox import Item, Outbox, Reader
 from arrowslit.connector.targets.conversations.slot import Slot
-from arrowslit.connector.targets.conversations.streams import Resumed, Stream, Streams
+from arrowslit.connector.targets.conversations.streams import Resumed, Streams
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply
 from arrowslit.errors import METHOD_NOT_FOUND
 from arrowslit.tunnel import Headers
@@ -170,16 +170,19 @@ class Session:
     async def _answer(self, waiting: Waiting, reply: Reply, manner: Manner, headers: Headers = ()) -> None:
         """The answer to a request. If the client's connection breaks in the middle of it, the request goes on."""
         stream = self._streams.open(waiting.outbox, primes=manner.primes)
+        reader = waiting.outbox.reader()
         try:
-            with self._house.heartbeat.over(waiting.outbox):
+            with self._house.heartbeat.over(reader):
                 answered = await answers.pass_on(
-                    waiting.outbox, reply, events=stream, events_wanted=manner.events, headers=headers
+                    reader, reply, events=stream, events_wanted=manner.events, headers=headers
                 )
             waiting.kept = not answered
         except asyncio.CancelledError:
             waiting.kept = stream.begun and reply.cancel is not Cancel.DEADLINE
             if waiting.kept:
-                self._leave(stream)
+                self._leave(reader)
+            else:
+                waiting.lose("nobody waits for it any more")  # for one who reads on
             raise
         finally:
             if not waiting.kept:
@@ -189,24 +192,26 @@ class Session:
         """Pass a stream on to the one client that reads it now."""
         stream = resumed.stream
         if stream is None:
-            await answers.pass_again(resumed, reply)
+            answers.repeat(resumed, reply)
             return
         over = True
+        reader = stream.outbox.reader()
         try:
-            with self._house.heartbeat.over(stream.outbox):
+            with self._house.heartbeat.over(reader):
                 self._unpark(stream.outbox)
-                over = await answers.pass_again(resumed, reply)
+                answers.repeat(resumed, reply)
+                over = await answers.pass_events(reader, reply, stream)
         except asyncio.CancelledError:
             over = False
-            self._leave(stream)
+            self._leave(reader)
             raise
         finally:
             if over:
                 self._streams.close(stream)
 
-    def _leave(self, stream: Stream) -> None:
+    def _leave(self, reader: Reader) -> None:
         """A client's connection broke; it may come back. Of those that do not, only so many are remembered."""
-        stream.outbox.leave()
+        reader.leave()
         current = self._slot.current
         for oldest in self._streams.abandoned[:-MOST_LEFT]:
             self._streams.close(oldest)

@@ -113,9 +113,10 @@ class Shared:
             return
         try:
             async with conversation.exchange(posted, reply) as waiting:
-                with self._heartbeat.over(waiting.outbox):
+                reader = waiting.outbox.reader()
+                with self._heartbeat.over(reader):
                     await answers.pass_on(
-                        waiting.outbox,
+                        reader,
                         reply,
                         events=Plain(),
                         events_wanted=manner.events,
