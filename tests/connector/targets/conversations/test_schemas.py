@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.connector.targets.facade_kit import HandClock, call, heard, running, send
+from tests.connector.targets.facade_kit import HandClock, call, heard, running, send, until
 
 
 def asked(folder: Path) -> list[str]:
@@ -57,7 +57,7 @@ async def test_the_list_is_asked_for_now_and_then_and_nobody_waits_for_it_twice(
         await clock.turn(61)
         await send(facade, call("pid", modern=True))
         await send(facade, call("pid", modern=True))
-        assert asked(tmp_path)[5:].count("tools/list") == 2
+        await until(lambda: asked(tmp_path)[5:].count("tools/list") == 2)
         assert asked(tmp_path)[5:].count("tools/call") == 2
 
 
