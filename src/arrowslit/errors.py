@@ -58,6 +58,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "result_too_large": Code(Outcome.RESULT, 5004, 200, 502),
         "redirect_refused": Code(Outcome.RESULT, 5005, 200, 502),
         "list_unreadable": Code(Outcome.RESULT, 5005, 200, 502),
+        "answer_unreadable": Code(Outcome.RESULT, 5005, 200, 502),
         # messages that could be read in more than one way, or in none
         "parse_error": _refused(PARSE_ERROR, 400),
         "encoding_invalid": _refused(PARSE_ERROR, 400),
@@ -187,6 +188,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "method_not_supported": "see the header Allow for the methods of this path",
         "validation_error": "see the message for what is expected there",
         "not_found": "see docs/architecture.md for the paths of a relay",
+        "answer_unreadable": "let the server and any proxy before it send JSON or events in UTF-8, compression off",
         "result_too_large": "ask the server for less at once: a page, or fewer columns",
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from itertools import pairwise
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from arrowslit.protocol.sse import Event, Events, TooLong, encode
+from arrowslit.protocol.sse import Event, Events, TooLong, clear, encode
 
 Fields = tuple[str | None, bytes, str | None, int | None]
 
@@ -195,3 +196,36 @@ def test_an_id_or_a_name_cannot_write_a_field_of_its_own(value: str) -> None:
         encode(b"x", id=value)
     with pytest.raises(ValueError, match="event holds a line end"):
         encode(b"x", event=value)
+
+
+BREAKS = ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+
+
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize("end", BREAKS, ids=ascii)
+def test_nobody_finds_a_field_in_a_comment_or_in_data(end: str) -> None:
+    for hiding in (f": x{end}data: hidden{end}{end}\n\n", f'data: {{"a":"{end}data: hidden{end}{end}"}}\n\n'):
+        (event,) = read_all(hiding.encode())
+
+        shown = clear(event)
+
+        assert not any(line.startswith("data: hidden") for line in shown.raw.decode().splitlines())
+        assert fields(read_all(shown.raw)) == fields([shown])
+
+
+def test_what_an_event_says_stays_the_same() -> None:
+    (event,) = read_all('event: message\nid: 7\nretry: 5\ndata: {"a":"1\u2028\x852"}\n\n'.encode())
+
+    shown = clear(event)
+
+    assert json.loads(shown.data) == {"a": "1\u2028\x852"}
+    assert (shown.event, shown.id, shown.retry) == ("message", "7", 5)
+    plain = Event(b"data: \xe2\x80\xa6\n\n", b"\xe2\x80\xa6")
+    assert clear(plain) is plain
+
+
+@pytest.mark.parametrize("field", ["id", "event"])
+def test_a_name_that_ends_a_line_for_some_is_refused(field: str) -> None:
+    (event,) = read_all(f"{field}: a\u2028data: hidden\ndata: x\n\n".encode())
+    with pytest.raises(ValueError, match="end a line"):
+        clear(event)

@@ -530,6 +530,21 @@ def test_a_list_that_cannot_be_read_safely_fails() -> None:
     assert heard.read()["error"]["data"]["code"] == "list_unreadable"
 
 
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("more", [("content-encoding", "deflate"), ("content-type", "text/plain")])
+def test_an_answer_that_its_client_would_read_in_another_way_goes_nowhere(kind: str, more: tuple[str, str]) -> None:
+    async def packs(request: Request, reply: Reply) -> None:  # the relay does not rely on connectors
+        reply.dispatched()
+        reply.head(200, [("content-type", kind), more])
+        reply.piece(b"secret")
+
+    heard, records = in_world(Scripted(packs), lambda here: here.post({"method": "tools/list"}))
+    assert b"secret" not in heard.body
+    assert heard.read()["error"]["data"]["code"] == "answer_unreadable"
+    assert [record["code"] for record in records if record["kind"] == "outcome"] == ["answer_unreadable"]
+
+
 def test_an_answer_may_come_on_another_stream_of_the_session() -> None:
     """The server closes the POST's stream and answers on a resumed one (MCP 2025-11-25, resumability)."""
     posted: list[Request] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arrowslit.protocol import mcp, sse
+from arrowslit.protocol import mcp, media, sse
 from arrowslit.protocol.jsonrpc import Refused
 
 LISTED = 4 << 20  # bytes of a list that must be read to be filtered
@@ -17,8 +17,7 @@ class Listing:
     def __init__(self, content_type: str | None, shows: mcp.Shows) -> None:
         self._shows = shows
         self._held = bytearray()
-        is_events = (content_type or "").partition(";")[0].strip().lower() == "text/event-stream"
-        self._events = sse.Events(limit=LISTED) if is_events else None
+        self._events = sse.Events(limit=LISTED) if media.is_events(content_type) else None
 
     def feed(self, data: bytes) -> bytes:
         """What of the body may go on now."""
@@ -31,7 +30,10 @@ class Listing:
             events = self._events.feed(data)
         except sse.TooLong as too_long:
             raise Refused("result_too_large", "the server sent an event that is too long") from too_long
-        return b"".join(self.filtered(event) for event in events)
+        try:
+            return b"".join(self.filtered(sse.clear(event)) for event in events)
+        except ValueError as error:
+            raise Refused("list_unreadable", f"an event cannot be passed on: {error}") from error
 
     def end(self) -> bytes:
         """The body is complete: what is left of it."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_EVENT = 16 << 20  # bytes; as long as a line of a stdio target may be
 _BOM = b"\xef\xbb\xbf"
+
+_BREAKS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # what ends a line for str.splitlines, and not here
+_CONTROLS = b"\x0b\x0c\x1c\x1d\x1e"
+_LONG_BREAKS = (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,27 @@ class _Fields:
     def event(self, raw: bytes) -> Event:
         """The event that the blank line completes."""
         return Event(raw, bytes(self.data[:-1]), self.name, self.id, self.retry)
+
+
+def clear(event: Event) -> Event:
+    """The event as every client reads it; itself, as a rule.
+
+    Some clients end lines at more characters than WHATWG HTML does, and would find a field where we saw a comment. An
+    event with such characters is written anew, with their JSON escapes in its data and without comments. Raises
+    ValueError for an `event` or `id` that holds one.
+    """
+    raw = event.raw
+    if len(raw.translate(None, _CONTROLS)) == len(raw) and not any(end in raw for end in _LONG_BREAKS):
+        return event
+    if any(text is not None and _BREAKS.search(text) for text in (event.event, event.id)):
+        raise ValueError("the name or id of an event holds what may end a line")
+    text = event.data.decode(errors="replace")
+    data = _BREAKS.sub(lambda found: f"\\u{ord(found.group()):04x}", text).encode()
+    if not data and event.event is None and event.id is None and event.retry is None:
+        return Event(b":\n\n")
+    return Event(
+        encode(data, event=event.event, id=event.id, retry=event.retry), data, event.event, event.id, event.retry
+    )
 
 
 def encode(data: bytes, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from arrowslit.outcome import Effect, Outcome
-from arrowslit.protocol import jsonrpc, mcp, sse
+from arrowslit.protocol import jsonrpc, mcp, media, sse
 from arrowslit.relay.carriage import Conclusion, Ticket
 from arrowslit.tunnel import Answer, Headers
 
@@ -100,8 +100,7 @@ class _Kept:
     def head(self, status: int, headers: Headers) -> None:
         """See Answer."""
         self.status = status
-        kind = next((value for name, value in headers if name == "content-type"), "")
-        self.events = kind.partition(";")[0].strip().lower() == "text/event-stream"
+        self.events = media.is_events(dict(headers).get("content-type"))
 
     def piece(self, data: bytes) -> None:
         """See Answer."""

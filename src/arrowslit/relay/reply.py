@@ -15,12 +15,12 @@ from collections.abc import Callable
 from arrowslit.errors import Error
 from arrowslit.link.link import LinkLost, Stream
 from arrowslit.protocol import events as ev
-from arrowslit.protocol import exchange, jsonrpc, mcp, sse
+from arrowslit.protocol import exchange, jsonrpc, mcp, media, sse
+from arrowslit.protocol.listing import LISTED
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.tunnel import Answer, Headers
 
 HELD = 1 << 20  # bytes of a JSON answer that are held; a longer one is streamed
-LISTED = 4 << 20  # bytes of a list that must be read to be filtered
 MAX_RESULT = 64 << 20
 BEAT = 15.0  # seconds of silence after which a stream shows that it lives; proxies cut after 30 or 60
 COMMENT = b":\n\n"  # no event (WHATWG HTML, 9.2.6), so nobody can take it for an answer
@@ -70,8 +70,8 @@ class Reply:
     async def follow(self, stream: Stream) -> Last:
         """Pass on what comes until the stream's last event, and return that.
 
-        Raises Error `result_too_large` or `list_unreadable`, and exchange.Malformed for a connector that talks
-        nonsense.
+        Raises Error `result_too_large`, `list_unreadable` or `answer_unreadable`, and exchange.Malformed for a
+        connector that talks nonsense.
         """
         try:
             return await self._follow(stream)
@@ -134,14 +134,17 @@ class Reply:
 
     def _head(self, head: exchange.ResponseHead) -> None:
         self.status = head.status
+        try:
+            self.streams_events = media.streams_events(head.status, head.headers)
+        except jsonrpc.Refused as refused:
+            raise Error(refused.code, refused.message) from refused
         self._headers = [
             (name, self._seal(value) if name == SESSION_HEADER else value)
             for name, value in mcp.returnable(head.headers)
+            if name != "content-encoding"  # identity by now: nobody shall look for anything else
         ]
-        kind = next((value for name, value in head.headers if name == "content-type"), "")
-        if kind.partition(";")[0].strip().lower() == "text/event-stream":
+        if self.streams_events:
             self._events = sse.Events()
-            self.streams_events = True
             self._send_head([] if any(name == "x-accel-buffering" for name, _ in self._headers) else [_UNBUFFERED])
             if self._expects is None:
                 self._answer.piece(COMMENT)  # some proxies hold a head back until something follows it
@@ -190,6 +193,7 @@ class Reply:
             self._held = None
 
     def _event(self, event: sse.Event) -> None:
+        event = _clear(event)
         self.resumable = self.resumable or bool(event.id)
         raw, data = event.raw, event.data
         if data:
@@ -244,6 +248,13 @@ def _filtered(body: bytes, shows: mcp.Shows) -> bytes:
             f"the server's list cannot be read safely: {refused.message}",
             hint="the server must send one JSON object without duplicate keys",
         ) from refused
+
+
+def _clear(event: sse.Event) -> sse.Event:
+    try:
+        return sse.clear(event)
+    except ValueError as error:
+        raise Error("answer_unreadable", f"the server's answer cannot be read safely: {error}") from error
 
 
 def _written(data: bytes, event: sse.Event) -> bytes:

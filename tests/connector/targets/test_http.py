@@ -242,6 +242,20 @@ async def test_a_redirect_is_an_answer_that_says_so_and_leads_nowhere(
     assert elsewhere.url in caplog.text
 
 
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize("field", ["content-encoding: gzip", "content-type: application/json; charset=utf-7"])
+async def test_an_answer_that_others_read_in_another_way_is_one_that_says_so(field: str) -> None:
+    async with targeting(always(answer(b"secret", "200 OK", field))) as (target, _):
+        called = await exchanged(target, post(b'{"jsonrpc":"2.0","id":"c-1","method":"tools/call"}'))
+        listened = await exchanged(target, get())
+
+        assert "cannot be read" in str(target.state()["last_error"])
+    error = json.loads(called.body)["error"]
+    assert (called.status, error["data"]["code"]) == (200, "answer_unreadable")
+    assert "compression" in error["data"]["hint"]
+    assert (listened.status, listened.body) == (502, b"")
+
+
 # ---------------------------------------------------------------- what may be claimed when it breaks
 
 

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from arrowslit.protocol import sse
 from arrowslit.protocol.mcp import answer_id
+from arrowslit.protocol.media import is_events
 from arrowslit.tunnel import Headers
 
 LIMIT = 4 << 20  # bytes of one message: as long as a list may be. The relay itself lets 64 MiB of an answer pass
@@ -67,7 +68,7 @@ class Gathering:
         self.status = status
         self.session = fields.get("mcp-session-id")
         self.outcome = fields.get("arrowslit-outcome")
-        if fields.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream":
+        if is_events(fields.get("content-type")):
             self._events = sse.Events(LIMIT)
 
     def piece(self, data: bytes) -> None:

@@ -14,7 +14,13 @@ from arrowslit.clock import Clock
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, Request, TooLarge
 from arrowslit.connector.targets.upstream.address import Endpoint, HostPort
 from arrowslit.connector.targets.upstream.connection import Connection, Head, Stale
-from arrowslit.connector.targets.upstream.forwarding import RequestHeads, cancel_notice, end_to_end, redirect_refused
+from arrowslit.connector.targets.upstream.forwarding import (
+    RequestHeads,
+    cancel_notice,
+    end_to_end,
+    redirect_refused,
+    refused,
+)
 from arrowslit.connector.targets.upstream.pool import (
     CONNECTIONS,
     IDLE_LIMIT,
@@ -25,6 +31,8 @@ from arrowslit.connector.targets.upstream.pool import (
     system_resolve,
 )
 from arrowslit.errors import Error
+from arrowslit.protocol import jsonrpc, media
+from arrowslit.tunnel import Headers
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +166,11 @@ class HttpTarget:
             if 300 <= answer.status <= 399:
                 self._refuse_redirect(answer, request, reply)
                 return
+            try:
+                media.streams_events(answer.status, answer.headers)
+            except jsonrpc.Refused as unreadable:
+                self._refuse_unreadable(unreadable, request, reply)
+                return
             if answer.length is not None and answer.length > RESULT_LIMIT:
                 raise TooLarge(f"the target announced more than {RESULT_LIMIT} bytes")
             reply.head(answer.status, end_to_end(answer.headers))
@@ -176,10 +189,14 @@ class HttpTarget:
         where = dict(answer.headers).get("location", "nowhere")[:200]
         log.warning("%s answered %d and points to %r; redirects are not followed", self._endpoint, answer.status, where)
         self._last_error = f"it answered {answer.status} and points to {where!r}; redirects are not followed"
-        status, headers, body = redirect_refused(request)
-        reply.head(status, headers)
-        if body:
-            reply.piece(body)
+        _answer(reply, *redirect_refused(request))
+
+    def _refuse_unreadable(self, why: jsonrpc.Refused, request: Request, reply: Reply) -> None:
+        """Answer in the target's place: what a client unpacks or decodes in its own way is not what was judged."""
+        error = Error(why.code, why.message)
+        log.warning("%s: %s; %s", self._endpoint, error.message, error.hint)
+        self._last_error = error.message
+        _answer(reply, *refused(request, error))
 
     async def _say_cancelled(self, request: Request) -> None:
         """Tell the server that nobody waits any more, over another connection; it may be gone."""
@@ -194,3 +211,9 @@ class HttpTarget:
                     self._pool.give_back(connection)
         except (NotStarted, Lost, TimeoutError) as error:
             log.debug("%s could not be told that %s was cancelled: %s", self._endpoint, request.call_id, error)
+
+
+def _answer(reply: Reply, status: int, headers: Headers, body: bytes) -> None:
+    reply.head(status, headers)
+    if body:
+        reply.piece(body)

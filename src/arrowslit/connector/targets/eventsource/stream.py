@@ -13,7 +13,7 @@ from arrowslit.connector.targets.target import Lost, NotStarted
 from arrowslit.connector.targets.upstream.connection import Connection, Head
 from arrowslit.connector.targets.upstream.forwarding import RequestHeads
 from arrowslit.connector.targets.upstream.pool import Pool
-from arrowslit.protocol import sse
+from arrowslit.protocol import jsonrpc, media, sse
 
 logger = logging.getLogger(__name__)
 
@@ -177,9 +177,13 @@ class EventStream:
 
 
 def _check(head: Head) -> None:
-    """Raises NotStarted for an answer that is no event stream."""
-    kind = dict(head.headers).get("content-type", "")
-    if head.status != 200 or kind.partition(";")[0].strip().lower() != "text/event-stream":
+    """Raises NotStarted for an answer that is no event stream, or one that cannot be read."""
+    try:
+        streams = media.streams_events(head.status, head.headers)
+    except jsonrpc.Refused as refused:
+        raise NotStarted(refused.message) from refused
+    if head.status != 200 or not streams:
+        kind = dict(head.headers).get("content-type", "")
         raise NotStarted(
             f"answered with status {head.status} and {kind or 'no content type'}, not with an event stream"
         )

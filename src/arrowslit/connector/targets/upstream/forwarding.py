@@ -11,7 +11,7 @@ import msgspec
 
 from arrowslit.connector.targets.target import NotStarted, Request
 from arrowslit.connector.targets.upstream.address import Endpoint
-from arrowslit.errors import CODES, Error
+from arrowslit.errors import Error
 from arrowslit.tunnel import Headers
 
 _METHODS = ("POST", "GET", "DELETE")
@@ -82,17 +82,20 @@ def end_to_end(headers: Headers) -> list[tuple[str, str]]:
 
 
 def redirect_refused(request: Request) -> tuple[int, Headers, bytes]:
-    """The answer in place of a redirect: it was an answer, and says nothing about where else one could ask.
+    """The answer in place of a redirect: it was an answer, and says nothing about where else one could ask."""
+    message = "the server answered with a redirect, which is not followed"
+    hint = "its operator can give the final address as the target"
+    return refused(request, Error("redirect_refused", message, hint=hint))
+
+
+def refused(request: Request, why: Error) -> tuple[int, Headers, bytes]:
+    """The answer in place of one that may not be passed on.
 
     A call gets a JSON-RPC error at status 200, the one form that all clients hand on; anything else gets 502.
     """
     if (asked := _read_call(request)) is None:
         return 502, [("content-length", "0")], b""
-    error = {
-        "code": CODES["redirect_refused"].jsonrpc,
-        "message": "the server answered with a redirect, which is not followed",
-        "data": {"code": "redirect_refused", "hint": "its operator can give the final address as the target"},
-    }
+    error = {"code": why.row.jsonrpc, "message": why.message, "data": {"code": why.code, "hint": why.hint}}
     body = msgspec.json.encode({"jsonrpc": "2.0", "id": asked.id, "error": error})
     return 200, [("content-type", "application/json")], body
 
