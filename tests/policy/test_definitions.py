@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from arrowslit.errors import Error
 from arrowslit.pin import Pin, PinState
-from arrowslit.policy import definitions
-from arrowslit.policy.definitions import approved, diff, read, readable, refusal, seen, unseen
+from arrowslit.policy.definitions import approved, diff, read, refusal, seen
+from arrowslit.policy.readable import readable
+from arrowslit.policy.unseen import unseen
 
 NAMES = ("agent_1", "inventory", "look")
 TOOL: dict[str, Any] = {
@@ -194,14 +195,6 @@ def test_a_change_is_shown_line_by_line() -> None:
     ]
     assert "    | Says how many there are." in lines
     assert diff(before) == [f"  {line}" for line in readable(before.approved.text if before.approved else "")]
-
-
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) |
-       st.dictionaries(st.text(), inner), max_leaves=20))  # fmt: skip
-def test_nothing_hides_in_what_is_shown(value: Any) -> None:
-    reading = read(json.dumps({"name": "look", "x": value}).encode())
-    assert all(unseen(line) is None for line in readable(reading.text))
-    json.dumps(definitions.visible(reading.text), ensure_ascii=False).encode()
 
 
 @given(st.binary(max_size=80))

@@ -6,11 +6,9 @@ back, and may not hold what a model reads and a person does not see.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +16,8 @@ from typing import Any, Never
 
 from arrowslit.errors import Error
 from arrowslit.pin import Pin, PinState, Seen
+from arrowslit.policy import readable
+from arrowslit.policy.unseen import plain, unseen
 
 LONGEST = 256 << 10  # bytes of one definition, as its server wrote it
 DEEPEST = 64  # levels of nesting
@@ -81,64 +81,22 @@ def refusal(pin: Pin) -> Error | None:
         case PinState.CHANGED:
             return Error(
                 "definition_changed",
-                f"the server has changed the definition of {_plain(pin.tool)} since it was pinned",
+                f"the server has changed the definition of {plain(pin.tool)} since it was pinned",
                 hint=f"an administrator looks at the change: arrowslit agent approve {pin.agent_id} "
-                f"{_plain(pin.server)} {_plain(pin.tool)}",
+                f"{plain(pin.server)} {plain(pin.tool)}",
             )
         case PinState.REFUSED:
             why = pin.offered.refused if pin.offered is not None else None
-            return Error(
-                "definition_refused", f"the definition of {_plain(pin.tool)} cannot be used: {why}", hint=_MEND
-            )
+            return Error("definition_refused", f"the definition of {plain(pin.tool)} cannot be used: {why}", hint=_MEND)
 
 
 def diff(pin: Pin) -> Sequence[str]:
     """What changed between what holds and what the server shows now: lines that begin with a space, - or +."""
-    before = [] if pin.approved is None else list(readable(pin.approved.text))
-    after = before if pin.offered is None else list(readable(pin.offered.text))
-    return [line for line in difflib.ndiff(before, after) if not line.startswith("?")]
-
-
-def visible(text: str) -> Mapping[str, Any]:
-    """A canonical definition in which nothing hides: what is not seen is written as its escape."""
-    shown = _visible(json.loads(text))
-    assert isinstance(shown, dict)
-    return shown
-
-
-def _visible(value: Any) -> Any:
-    match value:
-        case str():
-            return _plain(value, keep="\n\t")
-        case dict():
-            return {_plain(name): _visible(each) for name, each in value.items()}
-        case list():
-            return [_visible(each) for each in value]
-        case _:
-            return value
-
-
-def readable(text: str) -> Iterator[str]:
-    """A canonical definition as lines for a person: long texts line by line, and nothing in them that is not seen."""
-    definition = visible(text)
-    for name in sorted(definition, key=_order):
-        value = definition[name]
-        if isinstance(value, str) and "\n" not in value:
-            yield f"{name}: {_plain(value)}"
-            continue
-        yield f"{name}:"
-        if isinstance(value, str):
-            yield from (f"  | {_plain(line)}" for line in value.split("\n"))
-        else:
-            yield from (f"  {line}" for line in json.dumps(value, indent=2, ensure_ascii=False).split("\n"))
+    before = None if pin.approved is None else pin.approved.text
+    return readable.diff(before, before if pin.offered is None else pin.offered.text)
 
 
 _MEND = "mend the server's definition; until then this tool stays off"
-_FIRST = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
-
-
-def _order(name: str) -> tuple[int, str]:
-    return (_FIRST.index(name) if name in _FIRST else len(_FIRST)), name
 
 
 class _Refused(Exception):
@@ -205,46 +163,3 @@ def _parts(value: Any) -> Iterator[tuple[int, str | None, Any]]:
             waiting += [(depth + 1, name, each) for name, each in value.items()]
         elif isinstance(value, list):
             waiting += [(depth + 1, None, each) for each in value]
-
-
-def unseen(text: str) -> str | None:
-    """The first character of `text` that a person does not see, or that changes the order of what they see.
-
-    Controls but for tabs and line ends, format characters (zero widths, bidirectional marks, the tags block), blank
-    letters, half surrogates. Emoji keep what joins them: U+200D between two of them, U+FE0F after one.
-    """
-    if text.isascii() and text.isprintable():
-        return None
-    for at, character in enumerate(text):
-        if not _UNSEEN.match(character) and unicodedata.category(character) not in _HIDDEN:
-            continue
-        if character in "\t\n\r":
-            continue
-        before, after = text[at - 1 : at], text[at + 1 : at + 2]
-        if character == "\ufe0f" and _is_symbol(before):
-            continue
-        if character == "\u200d" and (_is_symbol(before) or before == "\ufe0f") and _is_symbol(after):
-            continue
-        return character
-    return None
-
-
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
-)
-
-
-def _is_symbol(character: str) -> bool:
-    """Whether it is an emoji, or a part of one: a pictograph, its skin, a keycap's digit, ♀ and the like."""
-    return character != "" and (unicodedata.category(character) in ("So", "Sk") or character in "0123456789#*‼⁉↔↕↖↗↘↙")
-
-
-def _plain(text: str, keep: str = "") -> str:
-    """`text` with an escape for whatever a terminal would not show as itself, but for what is in `keep`."""
-    if text.isprintable() and unseen(text) is None:
-        return text
-    return "".join(
-        each if each in keep or (each.isprintable() and unseen(each) is None) else f"\\u{{{ord(each):x}}}"
-        for each in text
-    )

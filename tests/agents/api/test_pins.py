@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from starlette.applications import Starlette
 
@@ -68,3 +70,33 @@ async def test_who_may_invoke_an_agent_may_not_approve_its_tools(app: Starlette,
         assert await invoker.refused("POST", f"{path}/approve", body) == (403, "forbidden")
         assert await invoker.refused("GET", path) == (403, "forbidden")
     assert store.pins.find(pin.agent_id, "stock", "look") == pin
+
+
+async def test_a_page_of_long_definitions_has_fewer_of_them(admin: Caller, store: Store) -> None:
+    agent = await store.agents.create(Definition("a", {"id": "none"}))
+    for number in range(8):
+        entry = json.dumps({"name": "look", "description": "so it says. " * 10_000}).encode()
+        store.pins.put(seen(None, (agent.id, "stock", f"look{number}"), read(entry), float(number)))
+    path = f"/v1/agents/{agent.id}/definitions"
+
+    page = await admin.ok("GET", f"{path}?limit=1000")
+    found = [each["tool"] for each in page["data"]]
+    assert 1 <= len(found) < 8
+    while page["next_page"] is not None:
+        page = await admin.ok("GET", f"{path}?limit=1000&page={page['next_page']}")
+        found += [each["tool"] for each in page["data"]]
+    assert found == [f"look{number}" for number in range(7, -1, -1)]
+
+
+async def test_the_longest_definitions_are_shown_one_by_one(admin: Caller, store: Store) -> None:
+    agent = await store.agents.create(Definition("a", {"id": "none"}))
+    first, second = (json.dumps({"name": "look", "description": each * 260_000}).encode() for each in "ab")
+    for tool in ("look", "count"):
+        names = (agent.id, "stock", tool)
+        store.pins.put(seen(seen(None, names, read(first), 1.0), names, read(second), 2.0))
+
+    page = await admin.ok("GET", f"/v1/agents/{agent.id}/definitions")
+
+    assert [each["tool"] for each in page["data"]] == ["look"]
+    assert page["next_page"] is not None
+    assert {line[0] for line in page["data"][0]["diff"]} == {" ", "-", "+"}

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from starlette.requests import Request
 from starlette.routing import Route
 
 from arrowslit.agent import AgentAdmin
-from arrowslit.agents.api.pages import PageQuery, Position, page
+from arrowslit.agents.api.pages import PageQuery, Position, page_of, window
 from arrowslit.agents.api.reading import read_body, read_query
 from arrowslit.agents.api.resource import Doorkeeper, Method, principal
 from arrowslit.agents.api.schema import ApproveDefinitionBody
 from arrowslit.clock import Clock, rfc3339
 from arrowslit.pin import Pin, Pins, Seen, no_such_definition
 from arrowslit.policy import definitions
+from arrowslit.policy.readable import visible
 from arrowslit.record import Ledger
+
+_LARGEST = 512 << 10
+"""Characters of definitions on one page: as many as the two of one tool can have. To show them takes up to a second of
+a processor, and is left to a thread."""
 
 
 class DefinitionsQuery(PageQuery):
@@ -61,14 +68,19 @@ class PinsApi:
         ]
 
     async def list(self, request: Request) -> object:
-        """A page of what was seen, the newest first."""
+        """A page of what was seen, the newest first; of fewer than were asked for where they are long."""
         query = read_query(request, DefinitionsQuery)
+        part = window(request, query)
         found = [
             pin
             for pin in self.pins.of(self._agent_id(request))
-            if query.server in (None, pin.server) and query.tool in (None, pin.tool)
+            if query.server in (None, pin.server)
+            and query.tool in (None, pin.tool)
+            and (part.position is None or _position(pin) < part.position)
         ]
-        return page(request, query, sorted(found, key=_position, reverse=True), _position, show_pin)
+        found.sort(key=_position, reverse=True)
+        part = replace(part, limit=min(part.limit, _how_many(found)))
+        return await asyncio.to_thread(page_of, request, part, found[: part.limit + 1], _position, show_pin)
 
     async def approve(self, request: Request) -> object:
         """Let the agent use a tool as it is defined now. It is on record before it holds."""
@@ -85,7 +97,7 @@ class PinsApi:
             after = definitions.approved(pin, body.digest, who, self.clock.now())
             self.pins.put(after)
             await self.pins.save(after)
-        return show_pin(after)
+        return await asyncio.to_thread(show_pin, after)
 
     def _agent_id(self, request: Request) -> str:
         return self.agents.read(request.path_params["agent_id"]).id
@@ -106,10 +118,16 @@ def show_pin(pin: Pin) -> Mapping[str, object]:
     }
 
 
+def _how_many(pins: Sequence[Pin]) -> int:
+    """How many of them fit on a page: at least one."""
+    sizes = accumulate(sum(len(seen.text) for seen in (pin.approved, pin.offered) if seen is not None) for pin in pins)
+    return max(1, sum(size <= _LARGEST for size in sizes))
+
+
 def _show(seen: Seen) -> Mapping[str, object]:
     return {
         "digest": seen.digest,
-        "definition": definitions.visible(seen.text),
+        "definition": visible(seen.text),
         "at": rfc3339(seen.at),
         "refused": seen.refused,
     }
