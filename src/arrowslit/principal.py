@@ -95,8 +95,12 @@ class Grant:
         return self.everything or tool in self.tools
 
     def allows_resource(self, uri: str) -> bool:
-        """Whether the resource of that URI was granted, or the template of exactly that text."""
+        """Whether the resource of that URI was granted."""
         return self.everything or covers(self.resources, uri)
+
+    def allows_template(self, template: str) -> bool:
+        """Whether that template, spelled exactly so, was granted."""
+        return self.everything or template in self.resources
 
     def allows_prompt(self, prompt: str) -> bool:
         """Whether that prompt, spelled exactly so, was granted."""

@@ -128,6 +128,7 @@ def test_what_a_client_needs_around_its_tools_passes(method: str) -> None:
     assert decide(grant(), TUNNEL, ACME, asked(method)) is ALLOW
 
 
+LISTS = {f"{kind}ListChanged": True for kind in ("tools", "prompts", "resources")}
 WIDER = replace(grant("safe"), resources=frozenset({"doc://one", "doc://by/{id}"}), prompts=frozenset({"report"}))
 
 
@@ -146,6 +147,7 @@ WIDER = replace(grant("safe"), resources=frozenset({"doc://one", "doc://by/{id}"
         asked("completion/complete", ref={"type": "ref/resource", "uri": "doc://by/{id}"}),
         asked("completion/complete", ref={"type": "ref/prompt", "name": "report", "title": "Report"}),
         asked("subscriptions/listen", notifications={"resourceSubscriptions": ["doc://one", "doc://by/7"]}),
+        asked("subscriptions/listen", notifications=LISTS | {"resourceSubscriptions": ["doc://one"]}),
     ],
     ids=repr,
 )
@@ -163,11 +165,13 @@ def test_resources_and_prompts_pass_by_name(question: Asked) -> None:
             "", "doc://two", "DOC://one", "doc://one ", "doc://one/", "doc://one#x", "doc://one?x", "doc://one\0",
             "doc://by/", "doc://by/a/b", "doc://by/..", "doc://by/.", "doc://by/%2e%2e", "doc://by/a%2Fb",
             "doc://by/%252F", "doc://by/a%5cb", "doc://by/a?b", "doc://by/%00", "doc://by/7/../8", "xdoc://by/7",
-            "doc://by/7\n", "doc://by/{+id}", "doc://by/ｆ", "file:///etc/passwd",
+            "doc://by/7\n", "doc://by/{+id}", "doc://by/{id}", "doc://by/%c0%af", "doc://by/ｆ", "file:///etc/passwd",
         ]
     ]
     + [
         (asked("resources/read"), "resource_not_allowed"),
+        (asked("subscriptions/listen", notifications={"resourceSubscriptions": ["doc://by/{id}"]}),
+         "resource_not_allowed"),
         (asked("resources/subscribe", uri=["doc://one"]), "resource_not_allowed"),
         (asked("prompts/get", name="Report"), "prompt_not_allowed"),
         (asked("prompts/get", name="safe"), "prompt_not_allowed"),
@@ -181,6 +185,12 @@ def test_resources_and_prompts_pass_by_name(question: Asked) -> None:
         (asked("completion/complete"), "method_not_allowed"),
         (asked("subscriptions/listen", notifications={"resourceSubscriptions": ["doc://one", "doc://two"]}),
          "resource_not_allowed"),
+        (asked("subscriptions/listen", notifications={"taskIds": ["t"]}), "method_not_allowed"),
+        (asked("subscriptions/listen", notifications={"toolsListChanged": True, "taskIds": []}), "method_not_allowed"),
+        (asked("subscriptions/listen", notifications={"ResourceSubscriptions": ["doc://one"]}), "method_not_allowed"),
+        (asked("subscriptions/listen", notifications={"resource_subscriptions": ["x"]}), "method_not_allowed"),
+        (asked("subscriptions/listen", notifications={}, taskIds=["t"]), "method_not_allowed"),
+        (asked("subscriptions/listen", taskIds=["t"]), "method_not_allowed"),
         (asked("tasks/get", taskId="t"), "method_not_allowed"),
         (asked("tasks/result", taskId="t"), "method_not_allowed"),
         (asked("resources/unknown", uri="doc://one"), "method_not_allowed"),
@@ -195,6 +205,7 @@ def test_a_server_that_was_granted_whole_answers_whatever_it_is_asked() -> None:
     whole = replace(grant(), everything=True)
     for method in ("tools/call", "resources/read", "prompts/get", "completion/complete", "tasks/get", "vendor/own"):
         assert decide(whole, TUNNEL, ACME, asked(method, name="anything")) is ALLOW
+    assert decide(whole, TUNNEL, ACME, asked("subscriptions/listen", notifications={"taskIds": ["t"]})) is ALLOW
     assert denied(decide(whole, TUNNEL, None, asked("ping"))) == "tenant_required"
 
 

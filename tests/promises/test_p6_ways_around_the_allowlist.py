@@ -169,6 +169,8 @@ METHODS = {
     "a stream of a resource": asking(
         "subscriptions/listen", notifications={"resourceSubscriptions": ["tool://hidden"]}
     ),
+    "a stream of a task": asking("subscriptions/listen", notifications={"taskIds": ["hidden"]}),
+    "a stream of what nobody knows": asking("subscriptions/listen", notifications={"toolsListChanged": True}, ids=[1]),
     "sampling with tools": asking("sampling/createMessage", messages=[], tools=[{"name": "hidden"}]),
     "elicitation": asking("elicitation/create", message="hidden"),
     "roots": asking("roots/list"),

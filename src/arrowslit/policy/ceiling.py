@@ -83,8 +83,12 @@ class Ceiling:
         return self.everything or tool in self.tools
 
     def allows_resource(self, uri: str) -> bool:
-        """Whether the resource of this URI passes, or the template of exactly this text."""
+        """Whether the resource of this URI passes."""
         return self.everything or self.resources.any or covers(self.resources.listed, uri)
+
+    def allows_template(self, template: str) -> bool:
+        """Whether the template of exactly this text passes."""
+        return self.everything or template in self.resources
 
     def allows_prompt(self, prompt: str) -> bool:
         """Whether the prompt of exactly this name passes."""

@@ -57,6 +57,11 @@ class Asked(Protocol):
         ...
 
     @property
+    def unknown(self) -> str | None:
+        """What `subscriptions/listen` wants to hear of and MCP itself does not know; None where there is nothing."""
+        ...
+
+    @property
     def tenants(self) -> Collection[str | None]:
         """Everything that a server could take for the tenant of this message; None where it is no string."""
         ...
@@ -85,7 +90,11 @@ class Granted(Protocol):
         ...
 
     def allows_resource(self, uri: str) -> bool:
-        """Whether the resource of this URI may be used, or the template of exactly this text."""
+        """Whether the resource of this URI may be used."""
+        ...
+
+    def allows_template(self, template: str) -> bool:
+        """Whether the template of exactly this text may be seen."""
         ...
 
     def allows_prompt(self, prompt: str) -> bool:
@@ -148,8 +157,8 @@ class Missing:
 def missing(granted: Granted, asked: Asked) -> Missing | None:
     """What of `asked` was not granted; None if all of it was. The one rule, for agents and for ceilings.
 
-    Tasks, and methods that MCP does not know, cannot be granted but with the whole server: nothing in them says what
-    they reach.
+    Tasks, and methods and subscriptions that MCP does not know, cannot be granted but with the whole server: nothing in
+    them says what they reach.
     """
     method = asked.method
     if method is None or granted.everything:
@@ -157,6 +166,8 @@ def missing(granted: Granted, asked: Asked) -> Missing | None:
     if method == "tools/call":
         return None if may_see(granted, "tools", asked.tool) else Missing("tool", asked.tool or "")
     if method in METHODS:
+        if asked.unknown is not None:
+            return Missing("method", f"{method} for {asked.unknown}")
         return _missing_resource(granted, asked)  # of subscriptions/listen
     if method in RESOURCE_LISTS and granted.any_resource:
         return None
@@ -170,7 +181,8 @@ def missing(granted: Granted, asked: Asked) -> Missing | None:
 
 
 def _missing_resource(granted: Granted, asked: Asked) -> Missing | None:
-    refused = [uri for uri in asked.resources if not may_see(granted, "resources", uri)]
+    kinds = ("resources", "resourceTemplates") if asked.method == COMPLETION else ("resources",)
+    refused = [uri for uri in asked.resources if not any(may_see(granted, kind, uri) for kind in kinds)]
     return Missing("resource", refused[0]) if refused else None
 
 
@@ -180,9 +192,15 @@ def may_see(granted: Granted, kind: str, name: str | None) -> bool:
     """
     if name is None:
         return False
-    if kind == "tools":
-        return granted.allows(name)
-    return granted.allows_prompt(name) if kind == "prompts" else granted.allows_resource(name)
+    match kind:
+        case "tools":
+            return granted.allows(name)
+        case "prompts":
+            return granted.allows_prompt(name)
+        case "resourceTemplates":
+            return granted.allows_template(name)
+        case _:
+            return granted.allows_resource(name)
 
 
 def echo(text: str) -> str:

@@ -35,7 +35,8 @@ class Asked(msgspec.Struct, frozen=True):
     """What a message asks for. `method` is None for a posted response.
 
     `tool` is set for `tools/call` alone. `resources` are the URIs that a request for resources names, `prompt` is the
-    prompt of a request for one; empty and None where it names none, or none that can be read in one way only.
+    prompt of a request for one; empty and None where it names none, or none that can be read in one way only. `unknown`
+    is a thing that `subscriptions/listen` wants to hear of and MCP's own part of the method does not know.
     """
 
     message: Message
@@ -46,6 +47,7 @@ class Asked(msgspec.Struct, frozen=True):
     progress_token: Id | None = None
     resources: tuple[str, ...] = ()
     prompt: str | None = None
+    unknown: str | None = None
 
     @property
     def tenants(self) -> list[str | None]:
@@ -120,7 +122,7 @@ def peek(message: Message, headers: Headers) -> Asked:
     meta = message.meta or {}
     _check_mirrors(message, meta, routing)
     check_version(routing, message.id)
-    resources, prompt = _NAMING[method](message) if method in _NAMING else ((), None)
+    resources, prompt, unknown = _NAMING[method](message) if method in _NAMING else _NAMES_NOTHING
     return Asked(
         message,
         Era.MODERN if _VERSION_KEY in meta or _is_modern(routing.get(_VERSION, "")) else Era.LEGACY,
@@ -130,6 +132,7 @@ def peek(message: Message, headers: Headers) -> Asked:
         _token(meta["progressToken"]) if "progressToken" in meta else None,
         resources,
         prompt,
+        unknown,
     )
 
 
@@ -390,18 +393,19 @@ class _Subscribed(msgspec.Struct):
     resourceSubscriptions: list[str] | None = None  # noqa: N815 the name on the wire
 
 
-Named = tuple[tuple[str, ...], str | None]
+Named = tuple[tuple[str, ...], str | None, str | None]
+_NAMES_NOTHING: Named = (), None, None
 
 
 def _resource(message: Message) -> Named:
     params = message.params or {}
     uri = _text(params["uri"]) if "uri" in params else None
-    return (() if uri is None else (uri,)), None
+    return (() if uri is None else (uri,)), None, None
 
 
 def _prompt(message: Message) -> Named:
     params = message.params or {}
-    return (), _text(params["name"]) if "name" in params else None
+    return (), _text(params["name"]) if "name" in params else None, None
 
 
 def _completed(message: Message) -> Named:
@@ -413,29 +417,32 @@ def _completed(message: Message) -> Named:
         ref = None
     match ref:
         case _Ref(type="ref/resource", uri=str(uri), name=None):
-            return (uri,), None
+            return (uri,), None, None
         case _Ref(type="ref/prompt", name=str(name), uri=None):
-            return (), name
+            return (), name, None
         case _:
-            return (), None
+            return _NAMES_NOTHING
 
 
 def _subscribed(message: Message) -> Named:
-    """The resources of which a modern client wants to hear. Raises Refused for what could be read as something else."""
+    """The resources of which a modern client wants to hear, and what else that extensions of MCP may understand.
+
+    Raises Refused for notifications that are no object.
+    """
     params = message.params or {}
-    if "notifications" not in params:
-        return (), None
+    asked = params.get("notifications")
     try:
-        keys = _decode_members(params["notifications"])
-        uris = _decode_subscribed(params["notifications"]).resourceSubscriptions
+        keys = _decode_members(asked) if asked is not None else {}
+        uris = _decode_subscribed(asked).resourceSubscriptions if asked is not None else None
     except msgspec.MsgspecError:
         raise Refused("arguments_invalid", "notifications is no object with a list of URIs", message.id) from None
-    if any(key != _SUBSCRIPTIONS and fold(key[:64]) == fold(_SUBSCRIPTIONS) for key in keys):
-        raise Refused("unknown_member", f"a key could be taken for {_SUBSCRIPTIONS}", message.id)
-    return tuple(uris or ()), None
+    unknown = [*(key for key in params if key != "notifications"), *(key for key in keys if key not in _NEWS)]
+    return tuple(uris or ()), None, unknown[0] if unknown else None
 
 
-_SUBSCRIPTIONS = "resourceSubscriptions"
+_NEWS = frozenset({"promptsListChanged", "resourceSubscriptions", "resourcesListChanged", "toolsListChanged"})
+"""What a client may want to hear of: SubscriptionFilter of MCP 2026-07-28. Extensions add keys, like `taskIds`."""
+
 _NAMING: Mapping[str, Callable[[Message], Named]] = {
     "resources/read": _resource,
     "resources/subscribe": _resource,
