@@ -36,8 +36,9 @@ class Pin:
     """What one agent knows of the definition of one tool of one server.
 
     `approved` is the one that holds, None if the first that was seen had to be refused. `offered` is what the server
-    has shown since: while there is one, the tool is off. `approved_by` is the id of the key of whoever approved, None
-    where nobody had to.
+    has shown since: while there is one, the tool is off. `meanwhile` is what it has shown between those two and no
+    longer shows, in the order in which it showed them last; each with when it was first seen. `approved_by` is the id
+    of the key of whoever approved, None where nobody had to.
     """
 
     agent_id: str
@@ -46,6 +47,7 @@ class Pin:
     approved: Seen | None
     offered: Seen | None = None
     approved_by: str | None = None
+    meanwhile: tuple[Seen, ...] = ()
 
     @property
     def state(self) -> PinState:

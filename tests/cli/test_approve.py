@@ -53,7 +53,11 @@ def test_a_change_is_shown_to_a_person_and_holds_once_it_is_approved(place: Plac
     warning = "look of fickle is off: the server changed its definition; see: arrowslit agent approve"
     assert warning in invoke("agent", "show", AGENT, **at(place.relay)).ok().out
 
-    shown = place.approve().ok().out
+    unasked = place.approve()
+    assert (unasked.status, "--yes" in unasked.err, "+ description: " in unasked.out) == (2, True, True)
+    assert place.run("call", AGENT, SERVER, "look").status == 1
+
+    shown = place.approve("--yes").ok().out
 
     assert "- description: the tool look\n+ description: the tool look, which needs your API key\n" in shown
     assert shown.endswith("look of fickle may be used as it is defined now\n")
@@ -65,12 +69,30 @@ def test_a_program_gets_both_definitions_and_approves_without_being_asked(place:
     place.said.write_text(", once more")
     place.run("tools", AGENT, SERVER).ok()
 
+    assert (place.approve("--json").status, place.approve("--json").json["error"]["code"]) == (2, "usage")
+
     done = place.approve("--yes", "--json").ok().json
 
     assert done["state"] == "pinned"
     assert done["approved"]["definition"]["description"] == "the tool look, once more"
     assert done["before"]["digest"] != done["approved"]["digest"]
     assert [line for line in done["diff"] if line.startswith("+")] == ["+ description: the tool look, once more"]
+
+
+def test_what_a_server_took_back_is_shown_all_the_same(place: Place) -> None:
+    place.run("tools", AGENT, SERVER).ok()
+    before = place.said.read_text()
+    place.said.write_text(", which needs your password")
+    place.run("tools", AGENT, SERVER).ok()
+    place.said.write_text(before)
+    place.run("tools", AGENT, SERVER).ok()
+
+    assert "and has shown 1 more in between" in invoke("agent", "show", AGENT, **at(place.relay)).ok().out
+    shown = place.approve("--yes").ok().out
+
+    assert "the server shows again what was pinned\nin between it has shown 1 other definition:\nfirst seen " in shown
+    assert f"- description: the tool look{before}\n+ description: the tool look, which needs your password\n" in shown
+    assert "there is nothing to approve" in place.approve().ok().out
 
 
 def test_what_nobody_would_see_cannot_be_approved(place: Place) -> None:

@@ -216,8 +216,17 @@ async def test_a_replayed_list_is_held_to_the_pins_and_changes_none(house: House
         house.target.push.put_nowait(json.dumps({"jsonrpc": "2.0", "id": 7, "result": old}).encode())
         said = await wire.chunk()
 
+        same = {"name": "echo", "description": "Says it again.", "inputSchema": {}}
+        unseen = {"tools": [{**same, "\u200b": None}]}
+        house.target.push.put_nowait(json.dumps({"jsonrpc": "2.0", "id": 8, "result": unseen}).encode())
+        said_unseen = await wire.chunk()
+        house.target.push.put_nowait(json.dumps({"jsonrpc": "2.0", "id": 9, "result": {"tools": [same]}}).encode())
+        said_again = await wire.chunk()
+
     assert b"Old." not in said
     assert b"forbidden" not in said
+    assert b"again." not in said_unseen
+    assert b"again." in said_again
     assert await call(house) == "result"
 
 

@@ -19,7 +19,9 @@ async def test_a_pin_is_found_at_once_and_after_a_restart(tmp_path: Path) -> Non
         pin = Pin(agent.id, "inventory", "look", SEEN)
         assert store.pins.put(pin)
         assert store.pins.find(agent.id, "inventory", "look") is pin
-        changed = replace(pin, offered=replace(SEEN, digest="e" * 64, refused="it holds a character"))
+        changed = replace(
+            pin, offered=replace(SEEN, digest="e" * 64, refused="it holds a character"), meanwhile=(SEEN, SEEN)
+        )
         other = replace(pin, tool="count", approved=None, approved_by="key_1")
         store.pins.put(changed)
         store.pins.put(other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -232,14 +233,15 @@ def deny(
 @click.argument("agent")
 @click.argument("server")
 @click.argument("tool")
-@click.option("--yes", is_flag=True, help="Do not ask, at a terminal either.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @speak.json_option
 def approve(agent: str, server: str, tool: str, yes: bool, as_json: bool) -> int:
     """Let an agent use a tool as its server defines it now.
 
     A tool is pinned as it was when the agent first saw it. When its server changes the description, the schema or
     anything else of it, the tool is off until somebody has looked at the change: this shows it, - for what was pinned
-    and + for what the server shows now, and at a terminal asks. It holds for this agent alone.
+    and + for what the server shows now, and then what else it has shown in between. It asks before it approves; without
+    a terminal, and with --json, it wants --yes. It holds for this agent alone.
 
     Examples:
       arrowslit agent approve stock internal-inventory check_stock
@@ -255,15 +257,23 @@ def approve(agent: str, server: str, tool: str, yes: bool, as_json: bool) -> int
             speak.answer(found, [said], as_json=as_json)
             return 0
         if not as_json:
-            speak.answer({}, map(speak.plain, found["diff"]), as_json=False)
-        asks = offered["refused"] is None and not (yes or as_json) and sys.stdin.isatty()
-        if asks and not click.confirm("approve it?", default=False, err=True):
-            speak.note("nothing was approved")
-            return 1
+            speak.answer({}, _shown_change(found), as_json=False)
+        if offered["refused"] is None and not yes:
+            if as_json or not sys.stdin.isatty():
+                again = shlex.join(["arrowslit", "agent", "approve", agent, server, tool, "--yes"])
+                raise Error(
+                    "usage",
+                    "nobody can be asked whether to approve it: nothing was approved",
+                    hint=f"once you have seen the change: {again}",
+                )
+            if not click.confirm("approve it?", default=False, err=True):
+                speak.note("nothing was approved")
+                return 1
         body = {"server": server, "tool": tool, "digest": offered["digest"]}
         after = client.post("agents", found["agent_id"], "definitions", "approve", body=body)
     said = f"{speak.plain(tool)} of {speak.plain(server)} may be used as it is defined now"
-    speak.answer({**after, "before": found["approved"], "diff": found["diff"]}, [said], as_json=as_json)
+    shown = {"before": found["approved"], "diff": found["diff"], "meanwhile": found["meanwhile"]}
+    speak.answer({**after, **shown}, [said], as_json=as_json)
     return 0
 
 
@@ -281,6 +291,23 @@ def archive(agent: str, as_json: bool) -> None:
     with reach().client() as client:
         found = client.post("agents", options.agent(client, agent), "archive")
     speak.answer(found, [f"{speak.plain(found['name'])} ({found['id']}) is archived"], as_json=as_json)
+
+
+def _shown_change(found: JSON) -> Iterator[str]:
+    """What the server shows now, and what it has shown in between, beside what is pinned."""
+    yield from map(speak.plain, found["diff"])
+    before, meanwhile = found["approved"], found["meanwhile"]
+    if before is not None and before["digest"] == found["offered"]["digest"]:
+        yield "the server shows again what was pinned"
+    if meanwhile:
+        yield f"in between it has shown {speak.several(len(meanwhile), 'other definition')}:"
+    for each in meanwhile:
+        yield f"first seen {each['at']}, sha256:{each['digest']}"
+        if each["refused"] is not None:
+            yield f"  refused: {speak.plain(each['refused'])}"
+        elif not each["diff"]:
+            yield "  too long to be kept"
+        yield from map(speak.plain, each["diff"])
 
 
 def _definition(client: Api, agent_id: str, server: str, tool: str) -> JSON:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Never
@@ -23,9 +23,11 @@ LONGEST = 256 << 10  # bytes of one definition, as its server wrote it
 DEEPEST = 64  # levels of nesting
 _CACHED = 16 << 10  # bytes; longer definitions are read anew each time
 
-_NOT_PINNED = ("_meta", "execution")
-"""`_meta` is between programs and may differ from list to list; `execution` differs between the eras of MCP, and says
-only whether a call may be a task."""
+_TASK_SUPPORT = ("forbidden", "optional", "required")
+"""What `execution.taskSupport` may be. It is not pinned, for one era of MCP has it and the other not; all else is."""
+
+_MEANWHILE = 8  # definitions that are kept of those that a server no longer shows; the ledger has all digests
+_KEPT_LONG = 16 << 10  # characters; of a longer one of those the digest alone is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,24 @@ def seen(pin: Pin | None, names: tuple[str, str, str], reading: Reading, now: fl
         good = reading.refused is None
         return Pin(agent_id, server, tool, shown if good else None, None if good else shown)
     latest = pin.offered or pin.approved
-    if latest is not None and latest.digest == reading.digest:
+    if latest is not None and _same(latest, shown):
         return pin
-    return replace(pin, offered=shown)
+    earlier = next((each.at for each in pin.meanwhile if _same(each, shown)), now)
+    passed = pin.meanwhile if pin.offered is None else (*pin.meanwhile, pin.offered)
+    return replace(pin, offered=replace(shown, at=earlier), meanwhile=_passed(passed, pin.approved, shown))
+
+
+def _passed(passed: Iterable[Seen], *shown: Seen | None) -> tuple[Seen, ...]:
+    """Those that are none of the `shown`: the last few, and none too long."""
+    others = [each for each in passed if not any(one is not None and _same(each, one) for one in shown)]
+    return tuple(each if len(each.text) <= _KEPT_LONG else replace(each, text="{}") for each in others[-_MEANWHILE:])
+
+
+def _same(one: Seen, other: Seen) -> bool:
+    """What is refused of a definition may also stand where its digest does not reach, or be another with another
+    version of Unicode.
+    """
+    return (one.digest, one.refused) == (other.digest, other.refused)
 
 
 def approved(pin: Pin, digest: str, by: str, now: float) -> Pin:
@@ -70,7 +87,11 @@ def approved(pin: Pin, digest: str, by: str, now: float) -> Pin:
         raise Error("version_conflict", "the server shows another definition by now", hint="look at that one first")
     if latest.refused is not None:
         raise Error("definition_refused", f"this definition cannot be approved: {latest.refused}", hint=_MEND)
-    return replace(pin, approved=replace(latest, at=now), offered=None, approved_by=by) if pin.offered else pin
+    return (
+        replace(pin, approved=replace(latest, at=now), offered=None, meanwhile=(), approved_by=by)
+        if pin.offered
+        else pin
+    )
 
 
 def refusal(pin: Pin) -> Error | None:
@@ -90,10 +111,12 @@ def refusal(pin: Pin) -> Error | None:
             return Error("definition_refused", f"the definition of {plain(pin.tool)} cannot be used: {why}", hint=_MEND)
 
 
-def diff(pin: Pin) -> Sequence[str]:
-    """What changed between what holds and what the server shows now: lines that begin with a space, - or +."""
-    before = None if pin.approved is None else pin.approved.text
-    return readable.diff(before, before if pin.offered is None else pin.offered.text)
+def diff(pin: Pin, to: Seen | None = None) -> Sequence[str]:
+    """What changed between what holds and `to`, by default what the server shows now: lines that begin with a space, -
+    or +.
+    """
+    after = to or pin.offered or pin.approved
+    return readable.diff(*(None if each is None else each.text for each in (pin.approved, after)))
 
 
 _MEND = "mend the server's definition; until then this tool stays off"
@@ -117,10 +140,18 @@ def _read(entry: bytes) -> Reading:
         return Reading("{}", digest, "it is not an object")
     if any(depth > DEEPEST for depth, _, _ in _parts(definition)):
         return Reading("{}", digest, f"it is nested deeper than {DEEPEST} levels")
-    kept = {name: value for name, value in definition.items() if value is not None and name not in _NOT_PINNED}
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(_pinned(definition), sort_keys=True, separators=(",", ":"))
     complaint = next(_complaints(definition), None)
     return Reading(text, hashlib.sha256(text.encode()).hexdigest(), complaint)
+
+
+def _pinned(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of a definition is pinned."""
+    execution = definition.get("execution")
+    if isinstance(execution, dict) and execution.get("taskSupport") in _TASK_SUPPORT:
+        rest = {name: value for name, value in execution.items() if name != "taskSupport"}
+        definition = {**definition, "execution": rest or None}
+    return {name: value for name, value in definition.items() if value is not None}
 
 
 _read_again = lru_cache(maxsize=4096)(_read)

@@ -122,7 +122,8 @@ class Definitions:
         names = grant.agent_id, grant.server.name, tool
         before = self._pins.find(*names)
         if replayed and before is not None:
-            return before.offered is None and before.approved is not None and before.approved.digest == reading.digest
+            holds = before.offered is None and before.approved is not None and reading.refused is None
+            return holds and before.approved is not None and before.approved.digest == reading.digest
         pin = definitions.seen(before, names, reading, self._clock.now())
         if pin is not before:
             if not self._pins.put(pin):

@@ -70,9 +70,11 @@ def _as_row(pin: Pin) -> dict[str, Any]:
         "approved": msgspec.to_builtins(pin.approved),
         "offered": msgspec.to_builtins(pin.offered),
         "approved_by": pin.approved_by,
+        "meanwhile": msgspec.to_builtins(pin.meanwhile),
     }
 
 
 def _from_row(row: Any) -> Pin:
     approved, offered = (msgspec.convert(each, Seen | None) for each in (row.approved, row.offered))
-    return Pin(row.agent_id, row.server, row.tool, approved, offered, row.approved_by)
+    meanwhile = msgspec.convert(row.meanwhile or (), tuple[Seen, ...])
+    return Pin(row.agent_id, row.server, row.tool, approved, offered, row.approved_by, meanwhile)

@@ -239,7 +239,7 @@ work_tokens = Table(
     Column("chain_bytes", Integer),
 )
 
-# `approved` and `offered` are definitions as `pin.Seen` has them.
+# `approved` and `offered` are definitions as `pin.Seen` has them, `meanwhile` is a list of such.
 tool_pins = Table(
     "tool_pins",
     metadata,
@@ -249,6 +249,7 @@ tool_pins = Table(
     Column("approved", JSON),
     Column("offered", JSON),
     Column("approved_by", String(255)),
+    Column("meanwhile", JSON),
 )
 
 tunnel_certificates = Table(

@@ -42,10 +42,31 @@ async def test_a_change_is_shown_and_approved_on_the_record(admin: Caller, store
     body = {"server": "stock", "tool": "look", "digest": shown["offered"]["digest"]}
     after = await admin.ok("POST", f"{path}/approve", body)
     assert (after["state"], after["approved"]["digest"], after["offered"]) == ("pinned", body["digest"], None)
+    assert shown["meanwhile"] == after["meanwhile"] == []
     assert after["approved_by"].startswith("key_")
     assert await admin.ok("POST", f"{path}/approve", body) == after
     (record,) = [fields for kind, fields in ledger.kept if kind == "definition"]
     assert (record["state"], record["tool"], record["principal"]) == ("approved", "look", after["approved_by"])
+
+
+async def test_what_a_server_showed_in_between_is_shown(admin: Caller, store: Store) -> None:
+    pin = await changed(store)
+    long = b'{"name":"look","description":"' + b"x" * 20_000 + b'"}'
+    for at, entry in enumerate([long, FIRST, b'{"name":"look","description":"\\u200b"}', FIRST], 3):
+        pin = seen(pin, (pin.agent_id, "stock", "look"), read(entry), float(at))
+    store.pins.put(pin)
+
+    (shown,) = (await admin.ok("GET", f"/v1/agents/{pin.agent_id}/definitions"))["data"]
+
+    assert (shown["state"], shown["diff"]) == ("changed", ["  name: look", "  description: One."])
+    second, third, fourth = shown["meanwhile"]
+    assert second["definition"] == {"name": "look", "description": "Two."}
+    assert (second["at"], second["diff"][1:]) == (
+        "1970-01-01T00:00:02.000Z",
+        ["- description: One.", "+ description: Two."],
+    )
+    assert (third["digest"], third["definition"], third["diff"]) == (read(long).digest, {}, [])
+    assert fourth["refused"] == "it holds a character that is not seen, U+200B"
 
 
 async def test_only_what_was_seen_last_can_be_approved(admin: Caller, store: Store) -> None:

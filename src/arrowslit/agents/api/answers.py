@@ -109,8 +109,17 @@ class SeenDefinition(Shape):
     refused: str | None
 
 
+class PassedDefinition(SeenDefinition):
+    """One that the server no longer shows; `definition` is empty if it was too long to keep, or could not be read."""
+
+    diff: list[str]
+
+
 class ToolDefinition(Shape):
-    """What was seen of one tool of an agent; ours. While something is `offered` the tool is off."""
+    """What was seen of one tool of an agent; ours. While something is `offered` the tool is off.
+
+    `meanwhile` is what else the server has shown since `approved`. Each `diff` is between `approved` and that one.
+    """
 
     type: Literal["tool_definition"]
     agent_id: str
@@ -121,6 +130,7 @@ class ToolDefinition(Shape):
     approved_by: str | None
     offered: SeenDefinition | None
     diff: list[str]
+    meanwhile: list[PassedDefinition]
 
 
 class Environment(Shape):

@@ -155,9 +155,10 @@ def _switched_off(agent: Agent, pins: Sequence[Pin]) -> Iterator[str]:
     for pin in pins:
         if pin.state is PinState.PINNED or pin.server not in grants or not grants[pin.server].allows(pin.tool):
             continue
-        said = {PinState.CHANGED: "the server changed its definition", PinState.REFUSED: "its definition is refused"}
+        said = "the server changed its definition" if pin.state is PinState.CHANGED else "its definition is refused"
+        said += f", and has shown {len(pin.meanwhile)} more in between" if pin.meanwhile else ""
         command = f"arrowslit agent approve {agent.id} {pin.server} {pin.tool}"
-        yield f"{pin.tool} of {pin.server} is off: {said[pin.state]}; see: {command}"
+        yield f"{pin.tool} of {pin.server} is off: {said}; see: {command}"
 
 
 def _system(body: AgentBody) -> str | UnsetType | None:

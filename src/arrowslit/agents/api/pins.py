@@ -115,12 +115,14 @@ def show_pin(pin: Pin) -> Mapping[str, object]:
         "approved_by": pin.approved_by,
         "offered": None if pin.offered is None else _show(pin.offered),
         "diff": list(definitions.diff(pin)) if pin.offered is not None else [],
+        "meanwhile": [_show_passed(pin, each) for each in pin.meanwhile],
     }
 
 
 def _how_many(pins: Sequence[Pin]) -> int:
     """How many of them fit on a page: at least one."""
-    sizes = accumulate(sum(len(seen.text) for seen in (pin.approved, pin.offered) if seen is not None) for pin in pins)
+    kept = ([pin.approved, pin.offered, *pin.meanwhile] for pin in pins)
+    sizes = accumulate(sum(len(seen.text) for seen in each if seen is not None) for each in kept)
     return max(1, sum(size <= _LARGEST for size in sizes))
 
 
@@ -131,6 +133,11 @@ def _show(seen: Seen) -> Mapping[str, object]:
         "at": rfc3339(seen.at),
         "refused": seen.refused,
     }
+
+
+def _show_passed(pin: Pin, seen: Seen) -> Mapping[str, object]:
+    shown = _show(seen)
+    return {**shown, "diff": list(definitions.diff(pin, seen)) if shown["definition"] else []}
 
 
 def _position(pin: Pin) -> Position:
