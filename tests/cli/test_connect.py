@@ -19,6 +19,7 @@ from arrowslit.errors import Error
 from tests.cli.conftest import Scene
 from tests.cli.kit import at, invoke
 from tests.harness import Connector, Program, Relay, Tunnel, until
+from tests.support.processes import below, of_each
 
 SERVER = Path(__file__).with_name("servers.py")
 ELSEWHERE = f"https://relay.example.com#sha256={'0' * 64}"
@@ -107,8 +108,8 @@ def test_nothing_listens_at_the_private_side(scene: Scene) -> None:
     private = psutil.Process(scene.connector.pid)
 
     def sockets() -> list[str]:
-        everyone = [private, *private.children(recursive=True)]
-        return [each.status for process in everyone for each in process.net_connections("inet")]
+        found = of_each([private, *below(private.pid)], lambda each: each.net_connections("inet"))
+        return [each.status for process in found for each in process]
 
     assert psutil.CONN_ESTABLISHED in sockets()
     assert psutil.CONN_LISTEN not in sockets()

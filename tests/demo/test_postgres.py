@@ -20,6 +20,7 @@ from arrowslit.demo.installation import Account, binaries
 from arrowslit.demo.postgres import Postgres
 from arrowslit.errors import Error
 from tests.fixtures_postgres import open_folder
+from tests.support import processes
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user runs PostgreSQL for root only")
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc, or the kernel's bond to a parent")
@@ -64,13 +65,16 @@ def used(template: Path, folder: Path) -> Path:
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    """The postmasters and initdbs that were started on something in `folder`."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess):
-            if any(word.removeprefix("--pgdata=").startswith(f"{folder}/data-") for word in process.cmdline()):
-                found.append(process)
-    return found
+    """The postmasters and initdbs that were started on something in `folder`.
+
+    What a postmaster has just forked has its command line for a moment too, and is none.
+    """
+
+    def on_it(words: list[str]) -> bool:
+        return any(word.removeprefix("--pgdata=").startswith(f"{folder}/data-") for word in words)
+
+    found = [each for each in processes.alive(psutil.process_iter()) if on_it(processes.words(each))]
+    return [each for each in found if processes.parent(each) not in found]
 
 
 def mode(path: Path) -> int:
@@ -217,7 +221,7 @@ async def test_a_crash_leaves_data_that_recovers(used: Path) -> None:
     async with Postgres(used) as server:
         await remember(server, "committed")
         for process in processes_in(used):
-            process.kill()
+            processes.kill(process)
 
     async with Postgres(used) as server:
         assert await remembered(server) == ["committed"]

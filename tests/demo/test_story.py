@@ -19,6 +19,7 @@ from arrowslit.demo.story import STEPS
 from arrowslit.demo.telling import Terminal
 from tests.fixtures_postgres import open_folder
 from tests.harness import arrowslit, environment, until
+from tests.support import processes
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's bond to a parent is Linux's")
 
@@ -132,11 +133,10 @@ def demo(folder: Path, *words: str, program: Sequence[str] = ("-m", "arrowslit")
 def processes_of(folder: Path) -> list[str]:
     """The processes that were started with something in this folder, or by one that was."""
     found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            words = " ".join(process.cmdline())
-            if str(folder) in words or str(folder) in process.environ().get("INVENTORY_EXTRA_TOOLS", ""):
-                found.append(words)
+    for process in processes.alive(psutil.process_iter()):
+        said = " ".join(processes.words(process))
+        if str(folder) in said or str(folder) in processes.variable(process, "INVENTORY_EXTRA_TOOLS"):
+            found.append(said)
     return found
 
 

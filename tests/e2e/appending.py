@@ -14,6 +14,7 @@ import psutil
 from tests.e2e.door import MODERN, Door
 from tests.e2e.stage import Stage, served
 from tests.harness import Relay
+from tests.support import processes
 
 LONG = 60_000
 """Milliseconds that a tool works: longer than any test waits."""
@@ -34,12 +35,8 @@ class Appending:
     @property
     def server(self) -> psutil.Process:
         """The server's process."""
-        ours = psutil.Process().children(recursive=True)
-        return next(each for each in ours if self._is_server(each))
-
-    def _is_server(self, process: psutil.Process) -> bool:
-        script = any(word.endswith("append.py") for word in process.cmdline())
-        return script and process.environ().get("APPEND_LOG") == str(self.log)
+        found = processes.below(program="append.py")
+        return next(each for each in found if processes.variable(each, "APPEND_LOG") == str(self.log))
 
     def client(self) -> AbstractAsyncContextManager[Door]:
         """A client of the modern era: on stdio all of them share one process, over HTTP they have no sessions."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import programs
-import psutil
 import pytest
 from speaker import Speaker
 
 from tests.e2e.door import MODERN, Said, door
 from tests.harness import Connector, Relay, Tunnel, until
+from tests.support.processes import below
 
 CANARY = programs.command("canary")
 
@@ -185,8 +185,7 @@ async def test_a_new_ceiling_is_in_force_from_the_next_call_on_and_restarts_noth
 
 def programs_of(connector: Connector) -> set[int]:
     """The process ids of the stdio servers of a connector."""
-    children = psutil.Process(connector.pid).children(recursive=True)
-    return {each.pid for each in children if any("canary.py" in word for word in each.cmdline())}
+    return {each.pid for each in below(connector.pid, "canary.py")}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.e2e import plain
 from tests.e2e.door import until
 from tests.e2e.hand import Hand, TakenOver, taken_over
 from tests.harness import Program
+from tests.support.processes import below, of_each
 
 pytestmark = pytest.mark.promise("P10")
 
@@ -68,7 +69,7 @@ class Scene:
 
 def commands(pid: int) -> list[list[str]]:
     """What a connector runs."""
-    return [each.cmdline() for each in psutil.Process(pid).children(recursive=True) if each.status() != "zombie"]
+    return of_each(below(pid), psutil.Process.cmdline)
 
 
 @pytest.fixture(params=["http", "stdio"])

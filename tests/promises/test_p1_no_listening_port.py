@@ -11,14 +11,15 @@ import pytest
 from tests.e2e.appending import LONG, appending
 from tests.e2e.door import until
 from tests.harness import Relay
+from tests.support.processes import below, of_each
 
 pytestmark = pytest.mark.promise("P1")
 
 
 def open_to_others(pid: int) -> list[tuple[str, int]]:
     """Where a connector, or anything that it runs, takes connections (TCP) or datagrams (UDP)."""
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    sockets = [each for process in processes for each in process.net_connections("inet")]
+    found = of_each([psutil.Process(pid), *below(pid)], lambda each: each.net_connections("inet"))
+    sockets = [each for process in found for each in process]
     assert any(each.status == psutil.CONN_ESTABLISHED for each in sockets)  # so they can be seen: its link is there
     waiting = [each for each in sockets if each.type == socket.SOCK_DGRAM or each.status == psutil.CONN_LISTEN]
     return [(each.laddr.ip, each.laddr.port) for each in waiting]

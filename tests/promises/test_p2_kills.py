@@ -20,6 +20,7 @@ from tests.e2e.appending import LONG, Appending, appending
 from tests.e2e.door import MODERN, until
 from tests.e2e.stage import served
 from tests.harness import Relay
+from tests.support import processes
 
 pytestmark = [pytest.mark.promise("P2"), pytest.mark.promise("P3"), pytest.mark.promise("P4")]
 
@@ -64,18 +65,10 @@ async def test_what_a_killed_connector_ran_does_not_outlive_it(relay: Relay) -> 
     server = shlex.join(plain.command("stdio"))
     stubborn = shlex.join(["sh", "-c", f"{server}; sleep 60"])  # it goes on when its input ends
     with served(relay, f"stdio:{stubborn}", ["look"]) as stage:
-        ran = psutil.Process(stage.connector.pid).children(recursive=True)
-        assert any(each.cmdline()[:2] == ["sh", "-c"] for each in ran)
+        ran = processes.below(stage.connector.pid)
+        assert any(processes.words(each)[:2] == ["sh", "-c"] for each in ran)
         stage.connector.kill()
-        await until(lambda: not any(lives(each) for each in ran), "nothing of it runs")
-
-
-def lives(process: psutil.Process) -> bool:
-    """Whether it runs; one that nobody has collected yet does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        await until(lambda: not processes.alive(ran), "nothing of it runs")
 
 
 @asynccontextmanager
@@ -124,7 +117,7 @@ async def waiting(database: asyncpg.Connection) -> bool:
 def kill(connector: int, victim: str) -> None:
     process = psutil.Process(connector)
     if victim == "target":
-        (process,) = (each for each in process.children(recursive=True) if inventory_mcp.__file__ in each.cmdline())
+        (process,) = processes.below(connector, inventory_mcp.__file__)
     process.kill()
 
 

@@ -14,6 +14,7 @@ from tests.e2e.appending import LONG, Appending, appending
 from tests.e2e.door import MODERN, VERSIONS, until
 from tests.e2e.stage import served
 from tests.harness import Relay
+from tests.support import processes
 
 pytestmark = [pytest.mark.promise("P2"), pytest.mark.promise("P3")]
 
@@ -70,7 +71,7 @@ async def test_a_deadline_that_passes_before_the_server_has_started_means_not_ex
             hold.write_text("")
             before = server(stage.connector.pid)
             assert before is not None
-            before.kill()  # it is started again, and waits
+            processes.kill(before)  # it is started again, and waits
             await until(lambda: server(stage.connector.pid) not in (before, None), "another one")
             said = await client.call("change", {"canary": 1}, meta={MS: 400})
 
@@ -83,8 +84,7 @@ async def test_a_deadline_that_passes_before_the_server_has_started_means_not_ex
 
 def server(connector: int) -> psutil.Process | None:
     """The one server of a connector."""
-    children = psutil.Process(connector).children()
-    found = [each for each in children if each.is_running() and str(plain.SERVER) in each.cmdline()]
+    found = processes.below(connector, str(plain.SERVER), deep=False)
     return found[0] if found else None
 
 

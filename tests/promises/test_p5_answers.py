@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import psutil
 import pytest
 from speaker import Caller, Speaker
 
@@ -9,6 +8,7 @@ from tests.e2e.door import LEGACY, MODERN
 from tests.e2e.flood import flood
 from tests.e2e.stage import served
 from tests.harness import Relay
+from tests.support.processes import below
 
 pytestmark = pytest.mark.promise("P5")
 
@@ -17,8 +17,7 @@ pytestmark = pytest.mark.promise("P5")
 async def test_each_of_20_000_answers_reaches_the_caller_that_asked(kind: str, version: str, relay: Relay) -> None:
     with plain.target(kind, delay=50) as target, served(relay, target, ["look"]) as stage:
         tally = await flood(stage, clients=100, calls=100, version=version)
-        children = psutil.Process(stage.connector.pid).children()
-        servers = [each for each in children if str(plain.SERVER) in each.cmdline()]
+        servers = below(stage.connector.pid, str(plain.SERVER), deep=False)
 
     assert tally.strays == []
     assert tally.ended == {"result": 20_000}

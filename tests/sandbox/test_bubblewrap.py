@@ -21,6 +21,7 @@ from arrowslit.sandbox.isolation.isolation import Command, Degradable, Ended, Li
 from tests.harness import until
 from tests.sandbox.families import family
 from tests.sandbox.hosts import SESSION_UIDS, host
+from tests.support.processes import below, of_each, runs, words
 
 LIMITS = Limits(memory=64 << 20, workspace=16 << 20)
 AS_ROOT = os.geteuid() == 0
@@ -39,8 +40,7 @@ async def isolation() -> AsyncIterator[Bubblewrap]:
 
 def runners() -> list[psutil.Process]:
     """Process 1 of every sandbox that we have."""
-    ours = psutil.Process().children(recursive=True)
-    return [each for each in ours if each.cmdline()[4:5] == [RUNNER]]
+    return [each for each in below() if words(each)[4:5] == [RUNNER]]
 
 
 async def everything(sandbox: Sandbox, *argv: str, **command: object) -> tuple[str, str, Ended]:
@@ -245,8 +245,8 @@ async def test_two_workers_on_one_machine_never_share_a_user() -> None:
         one.open("first")
         one.open("second")
         other.open("first")
-        runners = [each for worker in (one, other) for each in family(worker) if RUNNER in each.cmdline()]
-        taken = {each.uids().real for each in runners} - {0}
+        runners = [each for worker in (one, other) for each in family(worker) if RUNNER in words(each)]
+        taken = set(of_each(runners, lambda each: each.uids().real)) - {0}
         assert taken == set(range(*uids)), "three sessions, three users"
         assert "all 3 users" in other.refusal("second")
 
@@ -294,4 +294,4 @@ async def test_a_runner_that_does_not_kill_is_killed(isolation: Bubblewrap, monk
     assert end.why is Why.TIMEOUT
     assert not sandbox.alive
     await sandbox.close()
-    assert not runner.is_running()
+    assert not runs(runner)

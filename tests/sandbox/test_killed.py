@@ -8,15 +8,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from arrowslit.sandbox.isolation import cgroups
 from arrowslit.sandbox.isolation.probe import CANARY
 from tests.harness import until
-from tests.sandbox.families import PATIENCE, alive, family, groups, kill, runs, sleepers
+from tests.sandbox.families import PATIENCE, family, groups, kill, sleepers
 from tests.sandbox.hosts import Half, Host, host
 from tests.sandbox.worker.kit import WALLS
+from tests.support.processes import alive, below, words
 
 BOMB = "bomb(){ bomb | bomb & }; bomb; sleep 60"
 
@@ -71,7 +71,7 @@ def held(worker: Host) -> None:
     """Process 1 of a sandbox cannot do anything."""
     in_a_command("sleep 60")(worker)
     for each in family(worker):
-        if "/run/arrowslit/runner.py" in each.cmdline()[1:6]:
+        if "/run/arrowslit/runner.py" in words(each)[1:6]:
             each.suspend()
 
 
@@ -119,14 +119,14 @@ def test_h6_a_worker_killed_while(moment: str, half: Half) -> None:
 
 def test_h6_a_worker_killed_while_it_proves_its_isolation_leaves_nothing_after_the_next_start() -> None:
     """Not even the file that its probe must not see."""
-    words = [sys.executable, "-m", "arrowslit", "sandbox", "doctor", *WALLS]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as doctor:
+    command = [sys.executable, "-m", "arrowslit", "sandbox", "doctor", *WALLS]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as doctor:
         until(lambda: files(doctor.pid), "it looks")
-        before = psutil.Process(doctor.pid).children(recursive=True)
+        before = below(doctor.pid)
         doctor.kill()
     left = files(doctor.pid)
-    until(lambda: not any(map(runs, before)), "no process left", patience=PATIENCE)
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=20)
+    until(lambda: not alive(before), "no process left", patience=PATIENCE)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=20)
 
     assert len(left) == 1
     assert not left[0].exists()

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from arrowslit.sandbox.isolation.argv import FILES, RUNNER, SHARED_ETC
 from tests.harness import until
-from tests.sandbox.families import PATIENCE, alive, family, groups, kill, sleepers
+from tests.sandbox.families import PATIENCE, family, groups, kill, sleepers
 from tests.sandbox.hosts import Half, Host, host
+from tests.support.processes import alive, below, of_each, parent
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_as_root_each_session_is_another_user(worker: Host) -> None:
         worker.open(name)
         worker.begin("sleep", "601", name=name)
     until(lambda: len(sleepers(worker)) == 2, "two that sleep")
-    uids = {each.uids().real for each in sleepers(worker)}
+    uids = set(of_each(sleepers(worker), lambda each: each.uids().real))
     for name in ("two", "three"):
         worker.close(name)
 
@@ -199,7 +199,7 @@ def test_output_comes_as_bytes_whatever_they_are(worker: Host) -> None:
 
 def test_h6_what_is_left_after_worker_and_warden_were_killed_is_swept_at_the_next_start(fresh: Host) -> None:
     fresh.start("setsid sleep 603 & sleep 603")
-    warden, *_ = psutil.Process(fresh.process.pid).children()
+    (warden,) = below(fresh.process.pid, "warden.py", deep=False)
     before = family(fresh)
 
     os.kill(fresh.process.pid, signal.SIGSTOP)  # so that neither sees the other go
@@ -219,7 +219,9 @@ def test_a_sandbox_that_dies_says_so(fresh: Host) -> None:
     until(lambda: sleepers(fresh), "the sleeper")
     (sleeper,) = sleepers(fresh)
 
-    kill(sleeper.parent() or 0)
+    runner = parent(sleeper)
+    assert runner is not None
+    kill(runner)
 
     answer = fresh.answer(running)
     assert (answer.why, answer.status) == ("died", 137)
@@ -231,7 +233,7 @@ def test_a_sandbox_that_dies_says_so(fresh: Host) -> None:
 def test_without_its_warden_a_worker_says_so(fresh: Host) -> None:
     running = fresh.begin("sleep", "605")
     until(lambda: sleepers(fresh), "the sleeper")
-    warden, *_ = psutil.Process(fresh.process.pid).children()
+    (warden,) = below(fresh.process.pid, "warden.py", deep=False)
 
     kill(warden)
 

@@ -13,7 +13,6 @@ import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
-import psutil
 import pytest
 import pytest_asyncio
 
@@ -33,6 +32,7 @@ from tests.sandbox.tools.hands import Hands
 from tests.security.cases import case
 from tests.security.walk import furnish
 from tests.security.world import World
+from tests.support.processes import below
 
 AS_ROOT = os.geteuid() == 0
 LIMITS = Limits(memory=128 << 20, workspace=32 << 20, files=5_000)
@@ -340,7 +340,7 @@ time.sleep(99)"""
 @here_at_once
 @case("SBX-08", "leftovers", {"setsid, double fork, signals ignored": "keep", "the same, as nobody allowed it": "kill"})
 async def test_nothing_survives_the_end_of_a_session(box: Box, leftovers: str) -> None:
-    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    before = {each.pid for each in below()}
     session = await box.isolation.open("sesn_3")
     await run(session, *KNOWN, DAEMON, leftovers=leftovers)
     if leftovers == "keep":
@@ -350,7 +350,7 @@ async def test_nothing_survives_the_end_of_a_session(box: Box, leftovers: str) -
         assert (await run(session, "pgrep", "-c", "python3")).text == "1\n"
     await session.close()
 
-    assert {each.pid for each in psutil.Process().children(recursive=True)} <= before
+    assert {each.pid for each in below()} <= before
 
 
 @here_at_once

@@ -20,6 +20,7 @@ from typing import NamedTuple, Self
 import psutil
 
 from tests.harness import until
+from tests.support import processes
 
 EVERY = "every terminal"
 STAYS = re.compile(r"arrowslit (serve|connect)\b|python -m arrowslit\.demo\.database")
@@ -92,9 +93,8 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shell = psutil.Process(self._shell.pid)
-        for process in (shell, *shell.children(recursive=True)):
-            process.kill()
+        for process in (psutil.Process(self._shell.pid), *processes.below(self._shell.pid)):
+            processes.kill(process)
         self._reader.join()
         with self._shell:  # closes the pipes
             pass
@@ -119,8 +119,8 @@ class Terminal:
             return ended or (bool(STAYS.search(command)) and right())
 
         if command == "^C":
-            for child in psutil.Process(self._shell.pid).children():
-                child.send_signal(signal.SIGINT)
+            shell = psutil.Process(self._shell.pid)
+            processes.of_each(shell.children(), lambda child: child.send_signal(signal.SIGINT))
         else:
             assert self._shell.stdin is not None
             self._count += 1

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from arrowslit.clock import Clock, SystemClock
@@ -23,6 +22,7 @@ from arrowslit.connector.targets.stdio import Command, Stdio
 from arrowslit.connector.targets.target import Cancel, Request
 from arrowslit.protocol import sse
 from arrowslit.tunnel import Headers
+from tests.support import processes
 
 
 def end_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,14 +233,7 @@ async def running(
 
 def servers() -> list[int]:
     """The raw servers that run, spares too."""
-    return [child.pid for child in psutil.Process().children() if _is_raw(child)]
-
-
-def _is_raw(process: psutil.Process) -> bool:
-    try:
-        return str(RAW) in process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return False
+    return [child.pid for child in processes.below(program=str(RAW), deep=False)]
 
 
 async def until(ready: Callable[[], bool]) -> None:
@@ -252,11 +245,4 @@ async def until(ready: Callable[[], bool]) -> None:
 
 async def gone(pid: int) -> None:
     """Wait until a process that is no child of ours runs no more; who adopted it may collect it later."""
-
-    def runs() -> bool:
-        try:
-            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-    await until(lambda: not runs())
+    await until(lambda: not processes.is_there(pid))

@@ -6,9 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-import psutil
-
 from tests.connector.targets.facade_kit import call, open_session, raw, send
+from tests.support.processes import below
 
 
 async def main() -> None:
@@ -16,7 +15,7 @@ async def main() -> None:
         session = await open_session(facade)
         await send(facade, call("fork"), session=session)
         await send(facade, call("fork", modern=True))
-        print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
+        print(*[child.pid for child in below()], flush=True)
         await asyncio.Event().wait()
 
 

@@ -33,6 +33,7 @@ from tests.connector.targets.facade_kit import (
     send,
     until,
 )
+from tests.support.processes import below, of_each
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {"PATH": "/bin", "LC_ALL": "C", "TZ": "UTC", "SECRET": "s", "DSN": "d", "ARROWSLIT_TUNNEL_TOKEN": "t"}
@@ -189,13 +190,14 @@ async def test_a_process_that_reads_nothing_is_ended(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.promise("P1")
 async def test_a_target_opens_no_network_socket(tmp_path: Path) -> None:
-    here = psutil.Process()
-    others = set(here.children(recursive=True))  # servers of other tests
+    others = set(below())  # servers of other tests, and what they hold open in this process
+    theirs = psutil.Process().net_connections("inet")
     async with running(tmp_path, "dual") as facade:
         await open_session(facade)
-        family = [here, *(child for child in here.children(recursive=True) if child not in others)]
-        assert len(family) > 1
-        assert [process.net_connections("inet") for process in family] == [[]] * len(family)
+        family = [psutil.Process(), *(child for child in below() if child not in others)]
+        opened = of_each(family, lambda each: each.net_connections("inet"))
+        assert len(opened) > 1
+        assert [each for sockets in opened for each in sockets if each not in theirs] == []
 
 
 def test_kill_9_of_the_connector_leaves_no_process(tmp_path: Path) -> None:

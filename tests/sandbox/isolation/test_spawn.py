@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from arrowslit.sandbox.isolation.spawn import WITH_THE_WARDEN, Spawner, memory_file
+from tests.support import processes
 from tests.support.wire import until
 
 
@@ -18,16 +19,20 @@ async def spawner() -> AsyncIterator[Spawner]:
 
 def below() -> list[psutil.Process]:
     """What runs below the warden."""
-    wardens = [each for each in psutil.Process().children() if "warden.py" in " ".join(each.cmdline())]
-    found = [each for warden in wardens for each in warden.children(recursive=True)]
-    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+    wardens = processes.below(program="warden.py", deep=False)
+    return [each for warden in wardens for each in processes.below(warden.pid)]
+
+
+def names() -> list[str]:
+    """Their programs."""
+    return processes.of_each(below(), psutil.Process.name)
 
 
 async def test_what_a_killed_bubblewrap_leaves_is_killed_too(spawner: Spawner) -> None:
     """As when it dies before its inner process has asked to die with it."""
     words, stderr = os.pipe()
     gone = spawner.start("1", ["/bin/sh", "-c", "sleep 607 & setsid sleep 607 & exec sleep 607"], {}, stderr)
-    await until(lambda: [each.name() for each in below()] == ["sleep"] * 3)
+    await until(lambda: names() == ["sleep"] * 3)
 
     spawner.end("1")
 
@@ -71,15 +76,15 @@ async def test_what_cannot_be_started_says_why(spawner: Spawner) -> None:
 async def test_without_its_warden_everything_has_ended(spawner: Spawner) -> None:
     words, stderr = os.pipe()
     gone = spawner.start("1", ["/bin/sleep", "608"], {}, stderr)
-    await until(lambda: [each.name() for each in below()] == ["sleep"])
+    await until(lambda: names() == ["sleep"])
     (sleeper,) = below()
-    parent = sleeper.parent()
+    parent = processes.parent(sleeper)
     assert parent is not None
 
     parent.kill()
 
     assert await gone == WITH_THE_WARDEN
     assert not spawner.alive
-    sleeper.kill()  # bubblewrap would have died with it
+    processes.kill(sleeper)  # bubblewrap would have died with it
     os.close(words)
     os.close(stderr)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tests.harness import Program
+from tests.support.processes import below, words
 
 UIDS = "1900003000-1900003099"
 WALLS = ("--uid-range", UIDS) if os.geteuid() == 0 else ("--allow-degraded", "memory,cpu,pids")
@@ -55,27 +55,13 @@ class Sandboxes(Program):
     @property
     def family(self) -> list[psutil.Process]:
         """Everything that runs because of it."""
-        return psutil.Process(self.pid).children(recursive=True)
+        return below(self.pid)
 
     def sleeping(self, seconds: str) -> list[psutil.Process]:
         """Those of its processes that sleep so long."""
-        return [each for each in self.family if alive(each) and command_line(each) == ["sleep", seconds]]
+        return [each for each in self.family if words(each) == ["sleep", seconds]]
 
     @property
     def groups(self) -> list[Path]:
         """The cgroups of its sessions."""
         return [path for path in GROUPS.rglob("arrowslit-*") if f"-{self.pid}-" in path.name]
-
-
-def alive(process: psutil.Process) -> bool:
-    """Whether it is more than a zombie."""
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
-
-
-def command_line(process: psutil.Process) -> list[str]:
-    """Its command line; empty if it has ended."""
-    with suppress(psutil.NoSuchProcess):
-        return list(process.cmdline())
-    return []

@@ -15,7 +15,8 @@ from tests.harness import until
 from tests.official.ground import ACK, Stage, answers, bash, is_over
 from tests.official.inside import TurnedClock, relay
 from tests.sandbox.egress.kit import Origin, origin
-from tests.sandbox.worker.kit import Sandboxes, alive
+from tests.sandbox.worker.kit import Sandboxes
+from tests.support.processes import alive
 
 GONE = 5.0  # seconds; what is promised after a kill
 PROMPT = "from the next one"
@@ -81,7 +82,7 @@ async def test_a_session_of_a_killed_worker_goes_on_with_another(moment: str, tm
             family, groups = worker.family, worker.groups
         finally:
             worker.kill()
-        await asyncio.to_thread(until, lambda: not any(map(alive, family)), "no process left", patience=GONE)
+        await asyncio.to_thread(until, lambda: not alive(family), "no process left", patience=GONE)
         await asyncio.to_thread(
             until, lambda: not any(each.exists() for each in groups), "no cgroup left", patience=GONE
         )

@@ -16,8 +16,10 @@ import pytest_asyncio
 from tests.harness import until
 from tests.official.ground import Stage, answers, bash, ground, hurry
 from tests.sandbox.hosts import ORDINARY_UID
-from tests.sandbox.worker.kit import Sandboxes, alive
+from tests.sandbox.worker.kit import Sandboxes
 from tests.sandbox.worker.ordinary import as_an_ordinary_user
+from tests.support import processes
+from tests.support.processes import alive, of_each
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,10 +54,13 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 
 async def test_it_is_an_ordinary_user_and_so_is_all_that_it_starts(served: Served) -> None:
-    session = await served.stage.session(bash("id -u; sleep 0.5"))
-    inside = await asyncio.to_thread(until, lambda: served.worker.sleeping("0.5"), "it runs")
+    session = await served.stage.session(bash("(sleep 291; true) 2>/dev/null; id -u"))
+    inside = await asyncio.to_thread(until, lambda: served.worker.sleeping("291"), "it runs")
 
-    assert {each.uids().effective for each in (psutil.Process(served.worker.pid), *inside)} == {UID}
+    uids = of_each((psutil.Process(served.worker.pid), *inside), lambda each: each.uids().effective)
+    assert uids == [UID] * (1 + len(inside))
+    for each in inside:
+        processes.kill(each)
     assert answers(await served.stage.over(session)) == [("1000", False)]
 
 
@@ -132,4 +137,4 @@ async def test_killed_it_leaves_nothing(served: Served) -> None:
     family = served.worker.family
     served.worker.kill()
 
-    await asyncio.to_thread(until, lambda: not any(map(alive, family)), "all is gone", patience=5.0)
+    await asyncio.to_thread(until, lambda: not alive(family), "all is gone", patience=5.0)

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -35,7 +36,9 @@ from tests.official.ground import (
     is_waiting,
 )
 from tests.official.inside import TurnedClock, relay
-from tests.sandbox.worker.kit import Sandboxes, alive
+from tests.sandbox.worker.kit import Sandboxes
+from tests.support import processes
+from tests.support.processes import alive
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -117,9 +120,9 @@ async def test_the_workers_of_the_sdk_and_ours_share_one_queue(there: Ground, tm
 async def test_a_sandbox_that_dies_is_told_of_and_the_next_call_has_a_new_one(shared: Shared) -> None:
     session = await shared.stage.session(bash("touch old; sleep 297"), bash("ls"))
     await sleeps(shared.worker, "297")
-    for each in shared.worker.sleeping("297")[0].parents():
-        if each.name() == "bwrap":
-            each.kill()
+    above = shared.worker.sleeping("297")[0].parents()
+    for each in [each for each in above if processes.of_each([each], psutil.Process.name) == ["bwrap"]]:
+        processes.kill(each)  # the second may have followed the first
 
     (lost, failed), empty = answers(await shared.stage.over(session))
     assert failed
@@ -224,7 +227,7 @@ async def test_kill_9_leaves_nothing_and_another_takes_over_without_running_it_t
             family, groups = first.family, first.groups
             await stage.proxy.until(BEAT, status=200)
             first.kill()
-            await asyncio.to_thread(until, lambda: not any(map(alive, family)), "all is gone", patience=GONE)
+            await asyncio.to_thread(until, lambda: not alive(family), "all is gone", patience=GONE)
 
         assert len(family) >= 3
         async with working(stage, "w") as second:

@@ -6,12 +6,12 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.target import NotStarted
 from tests.connector.targets.facade_kit import INITIALIZE, HandClock, call, open_session, running, send, servers, until
+from tests.support import processes
 
 
 async def spare_beside(facade: Facade, used: int) -> None:
@@ -59,7 +59,7 @@ async def test_a_spare_that_died_is_not_given_to_anybody(tmp_path: Path) -> None
         await spare_beside(facade, 1)
         (ahead,) = set(servers()) - {used}
         os.kill(ahead, signal.SIGKILL)
-        await until(lambda: not psutil.pid_exists(ahead))
+        await until(lambda: not processes.is_there(ahead))
 
         session = await open_session(facade)
 
