@@ -4,6 +4,7 @@ changes its mind.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,12 +29,17 @@ class Fickle(FakeTarget):
         self.descriptions = {"other": "Other.", "echo": "Says it again.", "forbidden": "Never."}
         self.version = "1"
         self.lists: list[dict[str, Any]] = []
+        self.asked_for_lists = asyncio.Event()
+        self.lists_flow = asyncio.Event()
+        self.lists_flow.set()
 
     async def exchange(self, request: Request, reply: Reply) -> None:
         asked = json.loads(request.body) if request.body else {}
         match asked.get("method"):
             case "tools/list":
                 self.lists.append(asked)
+                self.asked_for_lists.set()
+                await self.lists_flow.wait()
                 result = self._page(int(asked["params"].get("cursor", 0)))
             case "initialize":
                 server = {"name": "fickle", "version": self.version}
@@ -111,6 +117,22 @@ async def test_a_call_before_any_list_makes_the_relay_list_once(house: House) ->
     assert (await definition(house))["state"] == "pinned"
     (record,) = [each for each in house.ledger() if each["kind"] == "listed"]
     assert record["before"] in [each["call"] for each in house.ledger() if each["kind"] == "asked"]
+
+
+@pytest.mark.promise("P2")
+async def test_a_call_waits_for_the_list_of_another_no_longer_than_its_deadline(house: House) -> None:
+    fickle(house).lists_flow.clear()
+    first = asyncio.create_task(call(house))
+    await fickle(house).asked_for_lists.wait()
+
+    brief = {"dev.arrowslit/deadline-ms": 50}
+    said = await asyncio.wait_for(ask(house, "tools/call", name="echo", arguments={}, _meta=brief), 5)
+
+    assert (said["error"]["data"]["code"], said["error"]["data"]["outcome"]) == ("not_started", "not_delivered")
+    assert not first.done()
+    fickle(house).lists_flow.set()
+    assert await first == "result"
+    assert house.target.tools == ["echo"]
 
 
 async def test_who_has_listed_all_pages_causes_no_further_list(house: House) -> None:

@@ -24,7 +24,7 @@ from arrowslit.record import CallLedger, Fields
 from arrowslit.relay import records
 from arrowslit.relay.admission import Admission
 from arrowslit.relay.carriage import Carriage, Conclusion, Ticket, too_late_to_start
-from arrowslit.relay.deadline import Deadlines
+from arrowslit.relay.deadline import Deadline, Deadlines
 from arrowslit.relay.definitions import Definitions
 from arrowslit.relay.heads import said
 from arrowslit.relay.hub import Hub
@@ -181,27 +181,42 @@ class Calls:
     async def _look(self, caller: Caller, asked: mcp.Asked, ticket: Ticket) -> Conclusion | None:
         """Have the server list its tools before it is called. How the call ends, if that shows that it may not be."""
         grant = caller.grant
-        async with self._looking.setdefault((grant.agent_id, grant.server.name), asyncio.Lock()):
-            if not self._is_known(caller, asked):
-                look = Look(
-                    ticket=ticket,
-                    asked=asked,
-                    shows=self._definitions.shows(grant),
-                    carry=self._carry,
-                    new_id=lambda: new_id("call", self._random),
-                    facts=partial(_facts, caller.principal),
-                    aliases=ALIASES,
-                )
-                try:
-                    await self._ledger.append("listed", records.listed(caller.principal, grant, ticket))
-                except Error as unavailable:
-                    return Conclusion.failed(unavailable)
-                moment = self._definitions.moment(grant)
-                if await look.run():
-                    self._definitions.listed(grant, moment)
+        lock = self._looking.setdefault((grant.agent_id, grant.server.name), asyncio.Lock())
+        try:
+            with Deadline(self._deadlines, ticket.began + _deadline(asked, grant)):
+                await lock.acquire()  # the looks of others, each of which may take its time
+        except TimeoutError:
+            return Conclusion.failed(too_late_to_start())
+        try:
+            unrecorded = None if self._is_known(caller, asked) else await self._list(caller, asked, ticket)
+        finally:
+            lock.release()
+        if unrecorded is not None:
+            return Conclusion.failed(unrecorded)
         verdict = self._decide(caller, asked)
         if isinstance(verdict, Deny):
             return Conclusion.failed(Error(verdict.code, verdict.message, hint=verdict.hint))
+        return None
+
+    async def _list(self, caller: Caller, asked: mcp.Asked, ticket: Ticket) -> Error | None:
+        """Ask for the list. Why not, if it cannot be recorded that the relay does."""
+        grant = caller.grant
+        look = Look(
+            ticket=ticket,
+            asked=asked,
+            shows=self._definitions.shows(grant),
+            carry=self._carry,
+            new_id=lambda: new_id("call", self._random),
+            facts=partial(_facts, caller.principal),
+            aliases=ALIASES,
+        )
+        try:
+            await self._ledger.append("listed", records.listed(caller.principal, grant, ticket))
+        except Error as unavailable:
+            return unavailable
+        moment = self._definitions.moment(grant)
+        if await look.run():
+            self._definitions.listed(grant, moment)
         return None
 
     def _ticket(
