@@ -252,6 +252,17 @@ async def test_a_replayed_list_is_held_to_the_pins_and_changes_none(house: House
     assert await call(house) == "result"
 
 
+async def test_a_replayed_list_pins_nothing_and_shows_nothing_that_is_not_pinned(house: House) -> None:
+    old = {"tools": [{"name": "echo", "description": "Old."}]}
+    async with house.open_stream() as wire:
+        house.target.push.put_nowait(json.dumps({"jsonrpc": "2.0", "id": 7, "result": old}).encode())
+        said = await wire.chunk()
+
+    assert b'"tools":[]' in said
+    assert await listed(house) == ["echo"]
+    assert "Old." not in json.dumps(await definition(house))
+
+
 async def test_a_server_that_cannot_list_its_tools_is_called_all_the_same(tmp_path: Path) -> None:
     class Silent(FakeTarget):
         async def exchange(self, request: Request, reply: Reply) -> None:

@@ -106,7 +106,9 @@ class Definitions:
     # ------------------------------------------------------------ what servers say
 
     def shows(self, grant: Grant, *, replayed: bool = False) -> mcp.Shows:
-        """What of a list the agent may see. A list that is `replayed` may be an old one, and says nothing new."""
+        """What of a list the agent may see. A list that is `replayed` may be an old one: it shows what is pinned, and
+        pins nothing.
+        """
         return partial(self._shows, grant, replayed)
 
     def _shows(self, grant: Grant, replayed: bool, kind: str, name: str, entry: Raw) -> bool:
@@ -115,15 +117,15 @@ class Definitions:
         return kind != "tools" or self._see(grant, name, bytes(entry), replayed=replayed)
 
     def _see(self, grant: Grant, tool: str, entry: bytes, *, replayed: bool) -> bool:
-        """Take note of a definition. Whether it is the one that holds."""
+        """Whether a definition is the one that holds. Of one that is not `replayed`, note is taken first."""
         if len(tool) > LONGEST_NAME or not tool.isprintable():
             return False
         reading = definitions.read(entry)
         names = grant.agent_id, grant.server.name, tool
         before = self._pins.find(*names)
-        if replayed and before is not None:
-            holds = before.offered is None and before.approved is not None and reading.refused is None
-            return holds and before.approved is not None and before.approved.digest == reading.digest
+        if replayed:
+            held = None if before is None or before.offered is not None else before.approved
+            return held is not None and reading.refused is None and held.digest == reading.digest
         pin = definitions.seen(before, names, reading, self._clock.now())
         if pin is not before:
             if not self._pins.put(pin):

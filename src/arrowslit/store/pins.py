@@ -13,7 +13,7 @@ from arrowslit.pin import Pin, Seen
 from arrowslit.store.database import Database
 from arrowslit.store.tables import tool_pins as table
 
-MOST = 2000  # tools of one server that one agent has pins of: more than it can be granted by name
+MOST = 2000  # tools of one server that one agent has pins of, where the server was granted whole: it chooses how many
 
 
 class StoredPins:
