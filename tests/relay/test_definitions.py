@@ -22,11 +22,14 @@ JSON = [("content-type", "application/json")]
 
 
 class Fickle(FakeTarget):
-    """Its tools are listed two on a page. `descriptions` are what it says of them, `lists` the pages asked for."""
+    """Its tools are listed two on a page. `descriptions` are what it says of them, `more` what else each entry has,
+    `lists` the pages asked for.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.descriptions = {"other": "Other.", "echo": "Says it again.", "forbidden": "Never."}
+        self.more: dict[str, Any] = {}
         self.version = "1"
         self.lists: list[dict[str, Any]] = []
         self.asked_for_lists = asyncio.Event()
@@ -52,7 +55,8 @@ class Fickle(FakeTarget):
         reply.piece(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode())
 
     def _page(self, start: int) -> dict[str, Any]:
-        tools = [{"name": name, "description": said, "inputSchema": {}} for name, said in self.descriptions.items()]
+        every = {"inputSchema": {}, **self.more}
+        tools = [{"name": name, "description": said, **every} for name, said in self.descriptions.items()]
         more = {"nextCursor": str(start + 2)} if start + 2 < len(tools) else {}
         return {"tools": tools[start : start + 2], **more}
 
@@ -207,6 +211,24 @@ async def test_a_definition_with_something_unseen_in_it_is_refused_for_good(hous
         await wire.send(request)
         answer = await wire.answer()
     assert (answer.status, answer.json["error"]["details"]["error_code"]) == (403, "definition_refused")
+
+
+async def test_what_stands_beside_the_words_of_a_tool_is_judged_again_in_each_list(house: House) -> None:
+    assert await call(house) == "result"
+    fickle(house).more = {"_meta": {"note": "\u200b"}}
+
+    assert await listed(house) == []
+    assert await call(house) == "definition_refused"
+
+    fickle(house).more = {}
+    assert await listed(house) == []
+    assert await call(house) == "definition_changed"
+    (passed,) = (await definition(house))["meanwhile"]
+    assert passed["refused"] == "it holds a character that is not seen, U+200B"
+
+    await approve(house)
+    assert await listed(house) == ["echo"]
+    assert await call(house) == "result"
 
 
 async def test_a_server_that_says_it_changed_is_listed_before_the_next_call(house: House) -> None:

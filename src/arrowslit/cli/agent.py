@@ -269,7 +269,8 @@ def approve(agent: str, server: str, tool: str, yes: bool, as_json: bool) -> int
             if not click.confirm("approve it?", default=False, err=True):
                 speak.note("nothing was approved")
                 return 1
-        body = {"server": server, "tool": tool, "digest": offered["digest"]}
+        meanwhile = [each["digest"] for each in found["meanwhile"]]
+        body = {"server": server, "tool": tool, "digest": offered["digest"], "meanwhile": meanwhile}
         after = client.post("agents", found["agent_id"], "definitions", "approve", body=body)
     said = f"{speak.plain(tool)} of {speak.plain(server)} may be used as it is defined now"
     shown = {"before": found["approved"], "diff": found["diff"], "meanwhile": found["meanwhile"]}

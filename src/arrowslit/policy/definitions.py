@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Never
@@ -76,15 +76,18 @@ def _same(one: Seen, other: Seen) -> bool:
     return (one.digest, one.refused) == (other.digest, other.refused)
 
 
-def approved(pin: Pin, digest: str, by: str, now: float) -> Pin:
+def approved(pin: Pin, digest: str, by: str, now: float, looked_at: Collection[str] | None = None) -> Pin:
     """The pin after somebody approved the definition with that digest: it is the one that holds from now on.
 
-    Raises Error `version_conflict` if the server shows another one by now, `definition_refused` for one that nobody can
-    approve.
+    `looked_at` are the digests of what they saw of what was shown in between, None if they do not say. Raises Error
+    `version_conflict` if the server shows another one by now, or has shown one in between that nobody looked at;
+    `definition_refused` for one that nobody can approve.
     """
     latest = pin.offered or pin.approved
     if latest is None or latest.digest != digest:
         raise Error("version_conflict", "the server shows another definition by now", hint="look at that one first")
+    if looked_at is not None and not {each.digest for each in pin.meanwhile} <= set(looked_at):
+        raise Error("version_conflict", "the server has shown another definition since", hint="look at that one first")
     if latest.refused is not None:
         raise Error("definition_refused", f"this definition cannot be approved: {latest.refused}", hint=_MEND)
     return (

@@ -18,7 +18,7 @@ _IGNORABLE = re.compile(
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 """The property Default_Ignorable_Code_Point, which `unicodedata` does not have: from DerivedCoreProperties.txt of the
-Unicode Character Database, version 14.0 to 16.0 (the same in all of them)."""
+Unicode Character Database, version 14.0 to 17.0 (the same in all of them)."""
 
 _BLANK = frozenset("\u2800\ufffc\U00013441\U00013442\U00016fe4\U0001d159")
 """Letters and symbols that are drawn as nothing: a Braille cell without dots, the place of an object, two blanks among
@@ -93,7 +93,7 @@ def _is_of_use(text: str, at: int) -> bool:
         case "\r":
             return after == "\n"
         case "\ufe0f":
-            is_keycap = before in set("0123456789#*") and after == "\u20e3"
+            is_keycap = before != "" and before in "0123456789#*" and after == "\u20e3"
             return is_keycap or _PICTOGRAPH.match(before) is not None
         case "\u200d":
             emoji = text[max(0, at - 2) : at - 1] if before == "\ufe0f" else before

@@ -68,6 +68,12 @@ async def test_what_a_server_showed_in_between_is_shown(admin: Caller, store: St
     assert (third["digest"], third["definition"], third["diff"]) == (read(long).digest, {}, [])
     assert fourth["refused"] == "it holds a character that is not seen, U+200B"
 
+    path = f"/v1/agents/{pin.agent_id}/definitions/approve"
+    body = {"server": "stock", "tool": "look", "digest": shown["offered"]["digest"]}
+    looked_at = [each["digest"] for each in shown["meanwhile"]]
+    assert await admin.refused("POST", path, {**body, "meanwhile": looked_at[:-1]}) == (409, "version_conflict")
+    assert (await admin.ok("POST", path, {**body, "meanwhile": looked_at}))["state"] == "pinned"
+
 
 async def test_only_what_was_seen_last_can_be_approved(admin: Caller, store: Store) -> None:
     pin = await changed(store)

@@ -89,12 +89,12 @@ class PinsApi:
         if pin is None:
             raise no_such_definition()
         who = principal(request).id
-        after = definitions.approved(pin, body.digest, who, self.clock.now())
+        after = definitions.approved(pin, body.digest, who, self.clock.now(), body.meanwhile)
         if after is not pin:
             facts = {"agent": pin.agent_id, "server": pin.server, "tool": pin.tool, "state": "approved"}
             await self.ledger.append("definition", {**facts, "digest": body.digest, "principal": who})
             pin = self.pins.find(pin.agent_id, pin.server, pin.tool) or pin  # it may have changed again meanwhile
-            after = definitions.approved(pin, body.digest, who, self.clock.now())
+            after = definitions.approved(pin, body.digest, who, self.clock.now(), body.meanwhile)
             self.pins.put(after)
             await self.pins.save(after)
         return await asyncio.to_thread(show_pin, after)

@@ -69,11 +69,14 @@ class CertificateBody(Strict):
 
 
 class ApproveDefinitionBody(Strict):
-    """POST /v1/agents/{id}/definitions/approve, ours. `digest` says which definition is meant."""
+    """POST /v1/agents/{id}/definitions/approve, ours. `digest` says which definition is meant, `meanwhile` the digests
+    of what else was looked at: with it, nothing is approved if the server has shown something else by then.
+    """
 
     server: str
     tool: str
     digest: str
+    meanwhile: list[str] | None = None
 
 
 # ------------------------------------------------------------ environments
