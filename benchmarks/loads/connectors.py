@@ -26,6 +26,7 @@ from arrowslit.clock import SystemClock
 from arrowslit.connector.dial import Dialled, Dialler, Identity
 from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
+from arrowslit.connector.targets.coroutine import CoroutineTarget
 from arrowslit.connector.targets.target import NotStarted, Reply, Request
 from arrowslit.link import websocket
 from arrowslit.policy import ceiling
@@ -34,7 +35,7 @@ from arrowslit.protocol import hello
 FIRST_AT_ONCE = 64  # the first time they come one after another: a crowd is another scenario
 
 
-class Nothing:
+class Nothing(CoroutineTarget):
     """The Target that is never called."""
 
     async def __aenter__(self) -> Self:

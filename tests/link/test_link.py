@@ -517,7 +517,7 @@ def test_a_stream_that_is_given_up_before_its_task_began_never_reaches_the_targe
         async with asyncio.TaskGroup() as tasks:
 
             def begin(stream: Stream) -> None:
-                tasks.create_task(server.stream(stream))
+                server.begin(stream, tasks)
 
             tunnel.on_stream = begin
             early = tunnel.relay.open(head, b"{}")

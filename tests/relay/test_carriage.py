@@ -12,6 +12,7 @@ from typing import Any, Self
 import msgspec
 import pytest
 
+from arrowslit.connector.targets.coroutine import CoroutineTarget
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, Request, TooLarge
 from arrowslit.policy import ceiling
 from arrowslit.protocol import exchange
@@ -30,7 +31,7 @@ Act = Callable[[Request, Reply], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Scripted:
+class Scripted(CoroutineTarget):
     """A target that does what a test says, and counts."""
 
     act: Act

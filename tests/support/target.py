@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from arrowslit.connector.targets.coroutine import CoroutineTarget
 from arrowslit.connector.targets.target import Cancel, Lost, Reply, Request, TooLarge
 
 JSON = [("content-type", "application/json")]
 EVENTS = [("content-type", "text/event-stream")]
 
 
-class FakeTarget:
+class FakeTarget(CoroutineTarget):
     """Fulfils Target. `requests` are all that reached it, `cancelled` why those were given up that were.
 
     Tools: `echo` answers with its arguments, `hang` never, `wait` once `go` is set, `stream` with `events` events of

@@ -18,7 +18,7 @@ from arrowslit.connector.offer import Announced
 from arrowslit.connector.serve import Server
 from arrowslit.errors import CODES, Error
 from arrowslit.ids import RandomBytes, tunnel_id
-from arrowslit.link.link import Link, Stream
+from arrowslit.link.link import Link
 from arrowslit.link.pipe import CloseCode, Pipe
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import hello
@@ -180,7 +180,8 @@ class Dialler:
     async def _connect_once(self, tasks: asyncio.TaskGroup) -> Link:
         """Dial, greet, prove. Returns an open link, or raises Error."""
         dialled = await self._dial()
-        link = Link(dialled.pipe, Role.CONNECTOR, self._clock, on_stream=lambda stream: self._begin(stream, tasks))
+        server = self._server
+        link = Link(dialled.pipe, Role.CONNECTOR, self._clock, on_stream=lambda stream: server.begin(stream, tasks))
         try:
             async with asyncio.timeout(HANDSHAKE):
                 welcome = await self._greet(link, dialled.certificate)
@@ -195,9 +196,6 @@ class Dialler:
         self.state.tunnel = welcome.tunnel
         self._on_open(welcome)
         return link
-
-    def _begin(self, stream: Stream, tasks: asyncio.TaskGroup) -> None:
-        tasks.create_task(self._server.stream(stream))
 
     async def _until_replaced(self, link: Link, links: asyncio.TaskGroup) -> bool:
         """Run a link until it is gone, the relay drains it, or `renew`. True if a ping was answered on it."""

@@ -161,6 +161,11 @@ class Stream:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
+    def release(self) -> None:
+        """It is over, and its owner hears nothing more: no circle is left that the garbage collector had to find."""
+        self.over = True
+        self._hear = self.on_cancel = self.on_room = None
+
     def _tell(self, owner: Callable[..., None], *news: object) -> None:
         try:
             owner(*news)
@@ -302,8 +307,8 @@ class Link:
 
     def forget(self, stream: Stream) -> None:
         """The owner of a stream has no more interest in it: nothing is heard or sent on it from here on."""
-        stream.over = True
         self._streams.pop(stream.id, None)
+        stream.release()
 
     # ------------------------------------------------------------ what the pipe calls
 
@@ -341,6 +346,7 @@ class Link:
             stream.push(LinkLost(stream.id not in never_left, reason))
             stream.wake_writer()
             stream.give_up("link_lost")
+            stream.release()
 
     def _heard(self, event: ev.Event) -> None:
         match event:
@@ -351,6 +357,7 @@ class Link:
                 if (stream := self._streams.pop(event.stream, None)) is not None:
                     stream.over = True
                     stream.push(event)
+                    stream.release()
             case ev.StreamOpened():
                 self._opened(event)
             case ev.StreamCancelled():

@@ -20,6 +20,7 @@ from arrowslit.connector.dial import Dialled, Dialler
 from arrowslit.connector.dial import Identity as ConnectorIdentity
 from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
+from arrowslit.connector.targets.coroutine import CoroutineTarget
 from arrowslit.connector.targets.target import Lost, NotStarted, Reply, Request, Target
 from arrowslit.credential import RootKey
 from arrowslit.errors import Error
@@ -87,7 +88,7 @@ class Store:
 
 
 @dataclass(slots=True)
-class SimTarget:
+class SimTarget(CoroutineTarget):
     """A target that keeps a log of what it executed, takes its time, and sometimes dies or refuses."""
 
     chance: random.Random

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, Self
 from arrowslit.agents.servers.servers import Servers
 from arrowslit.agents.servers.session import ServerSession
 from arrowslit.agents.servers.tool import ToolAnswer
+from arrowslit.connector.targets.coroutine import CoroutineTarget
 from arrowslit.connector.targets.target import Lost, Reply, Request
 from arrowslit.principal import Principal, Scope, Tenant
 from arrowslit.testing.disk import MemoryDisk
@@ -39,7 +40,7 @@ def simulated(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]
     return run_in_order
 
 
-class McpServer:
+class McpServer(CoroutineTarget):
     """A Target. It speaks the modern era, or the legacy one with sessions.
 
     Its tools `read` (declared read-only) and `write` do what their arguments say: `answer` with that result, `fail`

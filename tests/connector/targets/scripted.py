@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from arrowslit.connector.targets.target import Cancel, Request
+from arrowslit.connector.targets.target import Cancel, Request, Target
 from arrowslit.tunnel import Headers
 
 WAIT = 5.0  # seconds that a test waits for anything
@@ -127,11 +127,14 @@ async def echo(line: Line) -> None:
 
 
 class Remembered:
-    """A Reply. `news` is set whenever something arrived; `open` can be cleared to be a slow reader."""
+    """An Asker. `news` is set whenever something arrived; `open` can be cleared to be a slow reader."""
 
     def __init__(self) -> None:
         self.cancel: Cancel | None = None
+        """Why `ask` gives up when it is cancelled."""
         self.times_dispatched = 0
+        self.ended = False
+        self.error: BaseException | None = None
         self.status: int | None = None
         self.headers: Headers = ()
         self.pieces: list[bytes] = []
@@ -159,8 +162,14 @@ class Remembered:
         self.pieces.append(data)
         self.news.set()
 
-    async def drain(self) -> None:
-        await self.open.wait()
+    @property
+    def full(self) -> bool:
+        return not self.open.is_set()
+
+    def over(self, error: BaseException | None = None) -> None:
+        assert not self.ended, "over twice"
+        self.ended, self.error = True, error
+        self.news.set()
 
     async def until(self, ready: Callable[[Remembered], bool]) -> None:
         """Return once `ready` is true of what arrived."""
@@ -168,6 +177,22 @@ class Remembered:
             while not ready(self):
                 self.news.clear()
                 await self.news.wait()
+
+
+async def ask(target: Target, request: Request, reply: Remembered) -> None:
+    """One exchange, to its end: raises what it ended with. Who cancels this gives it up because of `reply.cancel`."""
+    async with asyncio.TaskGroup() as tasks:
+        exchange = target.begin(request, reply, tasks)
+        try:
+            while not reply.ended:
+                reply.news.clear()
+                await reply.open.wait() if reply.full else await reply.news.wait()
+                exchange.resume()
+        except asyncio.CancelledError:
+            exchange.cancel(reply.cancel or Cancel.CALLER_LEFT)
+            await reply.until(lambda reply: reply.ended)
+    if reply.error is not None:
+        raise reply.error
 
 
 def post(body: bytes = b"{}", *headers: tuple[str, str]) -> Request:

@@ -12,7 +12,9 @@ from arrowslit.clock import SystemClock
 from arrowslit.connector.targets import http
 from arrowslit.connector.targets.http import HttpTarget
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Request, Target, TooLarge
+from arrowslit.connector.targets.upstream import asking as asking_module
 from arrowslit.connector.targets.upstream.address import HostPort, read_endpoint
+from arrowslit.connector.targets.upstream.health import FRESH
 from arrowslit.errors import CODES, Error
 from tests.connector.targets.scripted import (
     WAIT,
@@ -22,6 +24,7 @@ from tests.connector.targets.scripted import (
     Server,
     always,
     answer,
+    ask,
     echo,
     get,
     post,
@@ -42,7 +45,7 @@ def target_of(server: Server, authorization: str | None = None) -> HttpTarget:
 
 async def exchanged(target: Target, request: Request) -> Remembered:
     reply = Remembered()
-    await target.exchange(request, reply)
+    await ask(target, request, reply)
     return reply
 
 
@@ -117,7 +120,7 @@ async def test_a_request_that_could_be_read_as_two_is_never_started(request_: Re
     async with targeting(echo) as (target, server):
         reply = Remembered()
         with pytest.raises(NotStarted):
-            await target.exchange(request_, reply)
+            await ask(target, request_, reply)
 
         assert reply.times_dispatched == 0
         assert server.requests == []
@@ -149,7 +152,7 @@ async def test_each_event_of_a_stream_is_passed_on_when_it_comes() -> None:
     heard = asyncio.Semaphore(0)
     async with targeting(script) as (target, _), asyncio.TaskGroup() as group:
         reply = Remembered()
-        group.create_task(target.exchange(get(), reply))
+        group.create_task(ask(target, get(), reply))
         for count in range(1, len(events) + 1):
             await reply.until(lambda reply, count=count: reply.body == b"".join(events[:count]))  # type: ignore[misc]
             heard.release()
@@ -180,12 +183,12 @@ async def test_a_refusal_that_comes_before_the_body_was_taken_is_passed_on() -> 
 
 @pytest.mark.parametrize("announced", [True, False])
 async def test_an_answer_beyond_the_limit_is_too_large(announced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "RESULT_LIMIT", 1000)
+    monkeypatch.setattr(asking_module, "RESULT_LIMIT", 1000)
     head = b"HTTP/1.1 200 OK\r\n" + (b"content-length: 1001\r\n\r\n" if announced else b"\r\n")
     async with targeting(always(head, b"a" * 1001)) as (target, _):
         reply = Remembered()
         with pytest.raises(TooLarge):
-            await target.exchange(post(), reply)
+            await ask(target, post(), reply)
 
     assert reply.status == (None if announced else 200)
     assert len(reply.body) <= 1000
@@ -206,7 +209,7 @@ async def test_a_slow_reader_stops_its_own_answer_and_nobody_elses() -> None:
     async with targeting(script) as (target, _), asyncio.TaskGroup() as group:
         slow = Remembered()
         slow.open.clear()
-        large = group.create_task(target.exchange(post(b"large"), slow))
+        large = group.create_task(ask(target, post(b"large"), slow))
         await slow.until(lambda reply: reply.body != b"")
 
         for _ in range(200):  # as many turns of the loop as the large answer would have needed, and more
@@ -266,7 +269,7 @@ async def test_a_target_that_is_not_there_was_not_started() -> None:
     async with target_of(server) as target:
         reply = Remembered()
         with pytest.raises(NotStarted):
-            await target.exchange(post(), reply)
+            await ask(target, post(), reply)
 
         assert reply.times_dispatched == 0
 
@@ -293,7 +296,7 @@ async def test_what_breaks_after_the_request_was_handed_over_is_lost(
     async with targeting(script) as (target, server):
         reply = Remembered()
         with pytest.raises(Lost) as lost:
-            await target.exchange(post(), reply)
+            await ask(target, post(), reply)
 
         assert (reply.times_dispatched, reply.status, reply.body) == (1, status, body)
         assert len(server.requests) == 1
@@ -330,7 +333,7 @@ async def test_a_post_on_a_kept_connection_that_breaks_is_lost_and_never_sent_ag
         assert (await exchanged(target, post(b"first"))).body == b"first"
         reply = Remembered()
         with pytest.raises(Lost):
-            await target.exchange(post(b"write"), reply)
+            await ask(target, post(b"write"), reply)
         await server.left.acquire()
 
         assert (reply.times_dispatched, arrived, server.connections) == (1, 2, 1)
@@ -383,7 +386,7 @@ async def test_a_server_that_went_away_between_two_tries_is_lost() -> None:
     async with asyncio.timeout(WAIT), target_of(server) as target:
         await exchanged(target, post())
         reply = Remembered()
-        asking = asyncio.create_task(target.exchange(get(), reply))
+        asking = asyncio.create_task(ask(target, get(), reply))
         await stop.wait()
         await running.__aexit__(None, None, None)
         with pytest.raises(Lost, match="and then: no connection"):
@@ -427,7 +430,7 @@ class Slow:
 async def given_up(target: HttpTarget, request: Request, why: Cancel | None) -> None:
     """Start an exchange and cancel it once the target may have seen it."""
     reply = Remembered()
-    asking = asyncio.create_task(target.exchange(request, reply))
+    asking = asyncio.create_task(ask(target, request, reply))
     await reply.until(lambda reply: reply.times_dispatched == 1)
     reply.cancel = why
     asking.cancel()
@@ -471,7 +474,7 @@ async def test_otherwise_closing_the_connection_says_it_all(request_: Request, w
 
 @pytest.mark.parametrize("notified", [Line.closed_by_client, hangs_up])
 async def test_the_last_word_is_short(notified: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "LAST_WORD", 0.05)
+    monkeypatch.setattr(asking_module, "LAST_WORD", 0.05)
     slow = Slow(notified)
     async with targeting(slow) as (target, _):
         await given_up(target, post(CALL, SESSION), Cancel.DEADLINE)
@@ -482,7 +485,7 @@ async def test_the_last_word_to_a_server_that_is_gone_is_not_missed() -> None:
     server = await running.__aenter__()
     async with target_of(server) as target:
         reply = Remembered()
-        asking = asyncio.create_task(target.exchange(post(CALL, SESSION), reply))
+        asking = asyncio.create_task(ask(target, post(CALL, SESSION), reply))
         await reply.until(lambda reply: reply.times_dispatched == 1)
         reply.cancel = Cancel.DEADLINE
         asking.cancel()
@@ -497,9 +500,9 @@ async def test_who_gives_up_while_waiting_for_a_connection_was_not_started(monke
     slow = Slow()
     async with targeting(slow) as (target, server):
         first, second = Remembered(), Remembered()
-        running = asyncio.create_task(target.exchange(post(CALL), first))
+        running = asyncio.create_task(ask(target, post(CALL), first))
         await first.until(lambda reply: reply.times_dispatched == 1)
-        waiting = asyncio.create_task(target.exchange(post(CALL, SESSION), second))
+        waiting = asyncio.create_task(ask(target, post(CALL, SESSION), second))
         await asyncio.sleep(0)
         second.cancel = Cancel.DEADLINE
         waiting.cancel()
@@ -603,7 +606,7 @@ async def test_a_target_that_is_down_at_the_start_is_used_when_it_comes(caplog: 
             await server.left.acquire()
             assert (target.state()["ready"], server.connections) == (False, 1)  # fresh enough: nobody looked again
 
-            clock.time += http.FRESH + 0.1
+            clock.time += FRESH + 0.1
             await until(lambda: target.state()["ready"] is True)
             assert (target.state()["detail"], server.connections) == (None, 2)
 
@@ -619,7 +622,7 @@ async def test_a_target_that_goes_away_is_noticed_when_somebody_asks() -> None:
         await running.__aexit__(None, None, None)
         await until(lambda: target.state()["connections"] == 0)
         assert target.state()["ready"] is True
-        clock.time += http.FRESH + 0.1
+        clock.time += FRESH + 0.1
         await until(lambda: target.state()["ready"] is False)
         assert target.state()["last_error"] is not None
 
@@ -666,12 +669,12 @@ async def test_leaving_a_target_ends_what_runs() -> None:
     async with serving(Line.closed_by_client) as server, asyncio.timeout(WAIT):
         reply = Remembered()
         async with target_of(server) as target:
-            asking = asyncio.create_task(target.exchange(post(), reply))
+            asking = asyncio.create_task(ask(target, post(), reply))
             await reply.until(lambda reply: reply.times_dispatched == 1)
         with pytest.raises(Lost):
             await asking
         with pytest.raises(NotStarted):
-            await target.exchange(post(), Remembered())
+            await ask(target, post(), Remembered())
 
 
 # ---------------------------------------------------------------- a real server

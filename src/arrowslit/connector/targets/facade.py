@@ -20,6 +20,7 @@ from arrowslit.connector.targets.conversations.session import SESSION_HEADER, Se
 from arrowslit.connector.targets.conversations.sessions import Sessions
 from arrowslit.connector.targets.conversations.shared import Shared, Silent
 from arrowslit.connector.targets.conversations.supply import Supply
+from arrowslit.connector.targets.coroutine import CoroutineTarget
 from arrowslit.connector.targets.processes.channel import Program
 from arrowslit.connector.targets.target import NotStarted, Reply, Request
 from arrowslit.errors import PARSE_ERROR, Error
@@ -28,7 +29,7 @@ from arrowslit.ids import RandomBytes
 logger = logging.getLogger(__name__)
 
 
-class Facade:
+class Facade(CoroutineTarget):
     """A Target over a Program. Legacy clients get a process per MCP session, modern clients share one.
 
     `state` is the folder for sessions, which survive a restart in it. `legacy`: the program can only be of that era,
@@ -74,7 +75,7 @@ class Facade:
         await self._opened.__aexit__(kind, error, trace)
 
     async def exchange(self, request: Request, reply: Reply) -> None:
-        """Target: answer one HTTP request."""
+        """CoroutineTarget: answer one HTTP request."""
         if request.method == "POST":
             await self._post(request, reply)
         elif request.method not in ("GET", "DELETE") or _modern_header(request):

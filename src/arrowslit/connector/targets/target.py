@@ -4,6 +4,7 @@ piece.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,26 +40,65 @@ class Request:
         return next((value for key, value in self.headers if key == name), None)
 
 
-class Reply(Protocol):
-    """Where a target's answer goes. `piece` returns at once; `drain` waits while the other side is slow."""
-
-    cancel: Cancel | None
-    """Set just before the exchange's task is cancelled."""
+class Asker(Protocol):
+    """Where a target's answer goes, and its ending. Nothing here waits; who writes much looks whether it is `full`."""
 
     def dispatched(self) -> None:
         """The target may have seen the request from here on. Called right before the first byte goes to it."""
         ...
 
     def head(self, status: int, headers: Headers) -> None:
-        """The response head, once."""
+        """The response head, once. Raises Lost for one that cannot be passed on; so does `piece`."""
         ...
 
     def piece(self, data: bytes) -> None:
         """A piece of the response body, in order."""
         ...
 
+    @property
+    def full(self) -> bool:
+        """Whether the other side is slow, and wants no more until `Exchange.resume`."""
+        ...
+
+    def over(self, error: BaseException | None = None) -> None:
+        """The exchange has ended, once: the body is complete, or NotStarted, Lost, TooLarge, or CancelledError for one
+        that was given up. Anything else is a defect of the target.
+        """
+        ...
+
+
+class Reply(Protocol):
+    """The asker as a coroutine sees it (coroutine.py), which returns or raises when it is over, and can wait."""
+
+    cancel: Cancel | None
+    """Set just before the exchange's task is cancelled."""
+
+    def dispatched(self) -> None:
+        """See Asker."""
+        ...
+
+    def head(self, status: int, headers: Headers) -> None:
+        """See Asker."""
+        ...
+
+    def piece(self, data: bytes) -> None:
+        """See Asker."""
+        ...
+
     async def drain(self) -> None:
         """Wait until what was written may be followed by more."""
+        ...
+
+
+class Exchange(Protocol):
+    """An exchange that a target has begun, until it tells its asker that it is `over`."""
+
+    def cancel(self, why: Cancel) -> None:
+        """Let go of the target as `why` asks, and be over with CancelledError, within two seconds. Once is enough."""
+        ...
+
+    def resume(self) -> None:
+        """The asker was full and has room again."""
         ...
 
 
@@ -95,11 +135,9 @@ class Target(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    async def exchange(self, request: Request, reply: Reply) -> None:
-        """Hand the request over and pass the answer on as it comes; return when the body is complete.
-
-        Raises NotStarted, Lost or TooLarge. When its task is cancelled it lets go of the target as `reply.cancel` asks,
-        within two seconds, and raises CancelledError.
+    def begin(self, request: Request, asker: Asker, tasks: asyncio.TaskGroup) -> Exchange:
+        """Hand the request over, and pass the answer on as it comes until it is `over`; that may be before this
+        returns. What has to be waited for runs in `tasks`.
         """
         ...
 

@@ -20,6 +20,7 @@ from arrowslit.connector.targets.upstream import pool as pool_module
 from arrowslit.connector.targets.upstream.address import HostPort, read_endpoint
 from arrowslit.connector.targets.upstream.connection import Connection
 from arrowslit.connector.targets.upstream.pool import AddressRefused, Pool, Resolve, Way, system_resolve
+from arrowslit.connector.targets.upstream.reading import ask
 from tests.connector.targets.scripted import WAIT, Line, answer, echo, serving
 
 
@@ -45,9 +46,10 @@ async def pooling(
 
 async def use(connection: Connection, body: bytes = b"hello") -> bytes:
     """One exchange with `echo`."""
-    await connection.ask(b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body), body)
-    got = await connection.read()
-    assert await connection.read() == b""
+    head = b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
+    _, reading = await ask(connection, head, body)
+    got = await reading.read()
+    assert await reading.read() == b""
     return got
 
 

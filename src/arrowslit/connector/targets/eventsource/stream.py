@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from arrowslit.connector.targets.eventsource.doors import Doors, posted
 from arrowslit.connector.targets.processes.channel import Listener
 from arrowslit.connector.targets.target import Lost, NotStarted
-from arrowslit.connector.targets.upstream.connection import Connection, Head
+from arrowslit.connector.targets.upstream.connection import Head
 from arrowslit.connector.targets.upstream.forwarding import RequestHeads
 from arrowslit.connector.targets.upstream.pool import Pool
+from arrowslit.connector.targets.upstream.reading import Reading, ask
 from arrowslit.protocol import jsonrpc, media, sse
 
 logger = logging.getLogger(__name__)
@@ -71,9 +72,9 @@ class EventStream:
     async def run(self) -> None:
         """Open it, listen and post until either ends, and tell the listener."""
         try:
-            async with self._opened() as (connection, events):
+            async with self._opened() as (reading, events):
                 self.started.set_result(None)
-                await self._live(connection, events)
+                await self._live(reading, events)
         except (NotStarted, Lost, TimeoutError) as error:
             self._fail(error)
         finally:
@@ -91,29 +92,30 @@ class EventStream:
             logger.warning("%s: %s", self._doors.endpoint, error)
             self.started.set_result(NotStarted(told))
 
-    async def _live(self, connection: Connection, events: sse.Events) -> None:
+    async def _live(self, reading: Reading, events: sse.Events) -> None:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._listen(connection, events)), tasks.create_task(self._post(tasks))]
+            running = [tasks.create_task(self._listen(reading, events)), tasks.create_task(self._post(tasks))]
             await self._over.wait()
             for task in (*running, *self._untaken):
                 task.cancel()
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[tuple[Connection, sse.Events]]:
+    async def _opened(self) -> AsyncIterator[tuple[Reading, sse.Events]]:
         """A connection on which the server has said where to post. Raises NotStarted, Lost, TimeoutError."""
         connection = await self._pool.take()
         try:
             events = sse.Events()
             async with asyncio.timeout(OPEN_LIMIT):
-                _check(await connection.ask(self._doors.listen(), b""))
+                head, reading = await ask(connection, self._doors.listen(), b"")
+                _check(head)
                 while self._heads is None:
-                    self._hear(events, await self._read(connection))
-            yield connection, events
+                    self._hear(events, await self._read(reading))
+            yield reading, events
         finally:
             self._pool.give_back(connection)
 
-    async def _read(self, connection: Connection) -> bytes:
-        data = await connection.read()
+    async def _read(self, reading: Reading) -> bytes:
+        data = await reading.read()
         if not data:
             raise Lost("ended its event stream")
         return data
@@ -130,10 +132,10 @@ class EventStream:
             elif event.data and event.event in (None, "", "message") and self._heads is not None:
                 self._listener.message(event.data)
 
-    async def _listen(self, connection: Connection, events: sse.Events) -> None:
+    async def _listen(self, reading: Reading, events: sse.Events) -> None:
         try:
             while True:
-                self._hear(events, await self._read(connection))
+                self._hear(events, await self._read(reading))
         except Lost as error:
             self._end(str(error))
 
@@ -154,11 +156,11 @@ class EventStream:
         try:
             connection = await self._pool.take()
             try:
-                head = await connection.ask(posted(self._heads, line), line)
+                head, reading = await ask(connection, posted(self._heads, line), line)
                 if not 200 <= head.status <= 299:
                     self._end(f"refused a message with status {head.status}")
                 size = 0
-                while (piece := await connection.read()) and (size := size + len(piece)) <= ANSWER_LIMIT:
+                while (piece := await reading.read()) and (size := size + len(piece)) <= ANSWER_LIMIT:
                     pass
             finally:
                 self._pool.give_back(connection)

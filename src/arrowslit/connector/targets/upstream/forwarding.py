@@ -12,6 +12,7 @@ import msgspec
 from arrowslit.connector.targets.target import NotStarted, Request
 from arrowslit.connector.targets.upstream.address import Endpoint
 from arrowslit.errors import Error
+from arrowslit.protocol import media
 from arrowslit.tunnel import Headers
 
 _METHODS = ("POST", "GET", "DELETE")
@@ -69,6 +70,16 @@ def _accept(wished: str | None) -> str:
     """
     named = [] if wished is None else [kind.strip().lower() for kind in wished.split(",")]
     return wished if wished is not None and sorted(named) == sorted(_FORMS) else ", ".join(_FORMS)
+
+
+@lru_cache(maxsize=64)
+def passed_on(status: int, headers: tuple[tuple[str, str], ...]) -> Headers:
+    """The fields of an answer's head that go on with it. A server mostly sends the same with each of its answers.
+
+    Raises jsonrpc.Refused `answer_unreadable` where not everybody would read the same in its body.
+    """
+    media.streams_events(status, headers)
+    return tuple(end_to_end(headers))
 
 
 def end_to_end(headers: Headers) -> list[tuple[str, str]]:

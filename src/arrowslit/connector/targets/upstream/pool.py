@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -99,15 +100,17 @@ class Way:
 
 
 class Pool:
-    """At most `limit` connections over one way, idle for at most `idle_limit` seconds. What `take` returned goes back
-    through `give_back`, in any state.
+    """At most `limit` connections over one way, idle for at most `idle_limit` seconds. What `take` or `take_kept`
+    returned goes back through `give_back`, in any state.
     """
 
     def __init__(self, way: Way, clock: Clock, *, limit: int, idle_limit: float) -> None:
         self._way = way
         self._clock = clock
         self._idle_limit = idle_limit
-        self._places = asyncio.Semaphore(limit)
+        self._limit = limit
+        self._taken = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()  # for a place
         self._alive: set[Connection] = set()
         self._idle: list[Connection] = []  # the one used last at the end, and taken first
         self._sweep: asyncio.TimerHandle | None = None
@@ -118,20 +121,53 @@ class Pool:
         """How many connections there are, busy and idle."""
         return len(self._alive)
 
+    def take_kept(self) -> Connection | None:
+        """A connection that nobody else uses, if there is one that one need not wait for."""
+        if self._taken >= self._limit or self._waiting:
+            return None
+        connection = self._kept()
+        if connection is not None:
+            self._taken += 1
+        return connection
+
     async def take(self) -> Connection:
         """A connection that nobody else uses, waiting for a place. Raises NotStarted if none can be had."""
-        await self._places.acquire()
+        while self._taken >= self._limit:
+            await self._place()
+        self._taken += 1
         try:
             if self._closed:
                 raise NotStarted("this target is being stopped")
             return self._kept() or await self._new()
         except BaseException:
-            self._places.release()
+            self._leave()
             raise
+
+    async def _place(self) -> None:
+        """Wait until there may be a place; who is told so and leaves tells the next."""
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(told)
+        try:
+            await told
+        except asyncio.CancelledError:
+            if not told.cancelled():
+                self._tell_next()
+            raise
+
+    def _leave(self) -> None:
+        self._taken -= 1
+        self._tell_next()
+
+    def _tell_next(self) -> None:
+        while self._waiting and self._taken < self._limit:
+            told = self._waiting.popleft()
+            if not told.done():  # it has not left
+                told.set_result(None)
+                return
 
     def give_back(self, connection: Connection) -> None:
         """The exchange is over: keep the connection for the next one, or close it where it cannot carry another."""
-        self._places.release()
+        self._leave()
         if not connection.rest():
             connection.abort()
             return
