@@ -219,6 +219,9 @@ async def test_a_redirect_is_not_followed(house: House, status: str, where: str)
         async with serving(always(answer(b"", status, location))) as server, reaching(house, server.url):
             said = await call(house, {})
             assert (said.status, said.code) == (200, "redirect_refused")
+            data = json.loads(said.body)["error"]["data"]
+            assert (data["outcome"], data["retryable"]) == ("result", False)
+            assert data["call_id"].startswith("call_")
             assert len(calls(server)) == 1
             assert str(trap.port) not in said.body.decode()
         assert trap.connections == 0

@@ -95,7 +95,14 @@ def test_a_redirected_call_gets_an_error_with_its_own_id() -> None:
     error = json.loads(body).pop("error")
     assert json.loads(body) == {"jsonrpc": "2.0", "id": "c-1", "error": error}
     assert error["code"] == CODES["redirect_refused"].jsonrpc
-    assert error["data"]["code"] == "redirect_refused"
+    assert error["data"] == {
+        "code": "redirect_refused",
+        "outcome": "result",
+        "call_id": post(CALL).call_id,
+        "retryable": False,
+        "connector_last_seen": None,
+        "hint": "its operator can give the final address as the target",
+    }
 
 
 NO_CALLS = [

@@ -11,6 +11,7 @@ import msgspec
 
 from arrowslit.connector.targets.target import NotStarted, Request
 from arrowslit.connector.targets.upstream.address import Endpoint
+from arrowslit.edge.problem import mcp_problem
 from arrowslit.errors import Error
 from arrowslit.protocol import media
 from arrowslit.tunnel import Headers
@@ -24,7 +25,7 @@ _HOP_BY_HOP = frozenset(("connection", "content-length", "keep-alive", "te", "tr
 class _Asked(msgspec.Struct):
     """What a proxy needs to know of a JSON-RPC message."""
 
-    id: msgspec.Raw = msgspec.Raw(b"null")
+    id: int | str | None = None
     method: str = ""
 
 
@@ -102,13 +103,12 @@ def redirect_refused(request: Request) -> tuple[int, Headers, bytes]:
 def refused(request: Request, why: Error) -> tuple[int, Headers, bytes]:
     """The answer in place of one that may not be passed on.
 
-    A call gets a JSON-RPC error at status 200, the one form that all clients hand on; anything else gets 502.
+    A call gets a JSON-RPC error at status 200, the one form that all clients hand on, with the outcome and the other
+    data of the relay's own errors; anything else gets 502.
     """
     if (asked := _read_call(request)) is None:
         return 502, [("content-length", "0")], b""
-    error = {"code": why.row.jsonrpc, "message": why.message, "data": {"code": why.code, "hint": why.hint}}
-    body = msgspec.json.encode({"jsonrpc": "2.0", "id": asked.id, "error": error})
-    return 200, [("content-type", "application/json")], body
+    return 200, [("content-type", "application/json")], mcp_problem(why, asked.id, call_id=request.call_id).body
 
 
 def cancel_notice(request: Request) -> Request | None:
@@ -135,4 +135,4 @@ def _read_call(request: Request) -> _Asked | None:
         asked = msgspec.json.decode(request.body, type=_Asked)
     except (msgspec.DecodeError, RecursionError):
         return None
-    return asked if asked.method and bytes(asked.id) != b"null" else None
+    return asked if asked.method and asked.id is not None else None
