@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Never
@@ -141,11 +141,11 @@ def _read(entry: bytes) -> Reading:
         return Reading("{}", digest, "it cannot be read")
     if not isinstance(definition, dict):
         return Reading("{}", digest, "it is not an object")
-    if any(depth > DEEPEST for depth, _, _ in _parts(definition)):
+    parts = _parts(definition)
+    if parts is None:
         return Reading("{}", digest, f"it is nested deeper than {DEEPEST} levels")
     text = json.dumps(_pinned(definition), sort_keys=True, separators=(",", ":"))
-    complaint = next(_complaints(definition), None)
-    return Reading(text, hashlib.sha256(text.encode()).hexdigest(), complaint)
+    return Reading(text, hashlib.sha256(text.encode()).hexdigest(), _complaint(parts))
 
 
 def _pinned(definition: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -171,29 +171,46 @@ def _no_number(text: str) -> Never:
     raise _Refused(f"{text} in it is no number of JSON")
 
 
-def _complaints(definition: Mapping[str, Any]) -> Iterator[str]:
-    """Everything that is wrong with it."""
-    known = {value for _, key, value in _parts(definition) if key == "$id" and isinstance(value, str)}
-    for _, key, value in _parts(definition):
-        for text in (key, value):
-            if isinstance(text, str) and (found := unseen(text)) is not None:
-                yield f"it holds a character that is not seen, U+{ord(found):04X}"
-        refers = key in ("$ref", "$dynamicRef") and isinstance(value, str) and _ABSOLUTE.match(value)
-        if refers and value.partition("#")[0] not in known:
-            yield "it refers to a schema elsewhere, which may change at any time"
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a definition holds at any depth: its texts (keys too), the ids of its schemas, and what it refers to."""
+
+    texts: list[str]
+    ids: list[Any]
+    refers: list[Any]
+
+
+def _parts(definition: dict[str, Any]) -> _Parts | None:
+    """Level by level, each value once, for a server may write many; None if it is nested too deep."""
+    found = _Parts([], [], [])
+    level: list[Any] = [definition]
+    for _ in range(DEEPEST + 1):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                found.texts.append(value)
+            elif isinstance(value, list):
+                below += value
+            elif isinstance(value, dict):
+                found.texts.extend(value)
+                below += value.values()
+                found.ids.append(value.get("$id"))
+                found.refers.extend((value.get("$ref"), value.get("$dynamicRef")))
+        if not below:
+            return found
+        level = below
+    return None
+
+
+def _complaint(parts: _Parts) -> str | None:
+    """What is wrong with it, None if nothing is."""
+    if (hidden := unseen(" ".join(parts.texts))) is not None:  # nothing is of use in an emoji or a word beside a blank
+        return f"it holds a character that is not seen, U+{ord(hidden):04X}"
+    known = {each for each in parts.ids if isinstance(each, str)}
+    for refers in parts.refers:
+        if isinstance(refers, str) and _ABSOLUTE.match(refers) and refers.partition("#")[0] not in known:
+            return "it refers to a schema elsewhere, which may change at any time"
+    return None
 
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
-
-
-def _parts(value: Any) -> Iterator[tuple[int, str | None, Any]]:
-    """Every value inside, with its depth and the key it stands under."""
-    waiting: list[tuple[int, str | None, Any]] = [(0, None, value)]
-    while waiting:
-        part = waiting.pop()
-        yield part
-        depth, _, value = part
-        if isinstance(value, dict):
-            waiting += [(depth + 1, name, each) for name, each in value.items()]
-        elif isinstance(value, list):
-            waiting += [(depth + 1, None, each) for each in value]
