@@ -30,16 +30,15 @@ def main(words: Sequence[str]) -> int:
 
 def judge(kind: str, found: Legs, allowed: list[checks.Allowed], least: dict[str, int]) -> list[str]:
     """A line for each leg, and below it, indented, what is wrong with it."""
-    return [
-        line
-        for version, direct in found.get(legs.DIRECT, {}).items()
-        for name in found
-        for line in (
-            _direct(f"{version} {kind} {name}", direct, least.get(version, 0))
-            if name == legs.DIRECT
-            else _tunnel(f"{version} {kind} {name}", direct, found[name][version], _for(name, version, allowed))
-        )
-    ]
+    lines: list[str] = []
+    for version, direct in found.get(legs.DIRECT, {}).items():
+        for name, results in found.items():
+            title = f"{version} {kind} {name}"
+            if name == legs.DIRECT:
+                lines += _direct(title, direct, least.get(version, 0))
+            else:
+                lines += _tunnel(title, direct, results[version], _for(name, version, allowed))
+    return lines
 
 
 def _direct(title: str, direct: Found, least: int) -> list[str]:

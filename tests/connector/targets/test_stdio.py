@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -16,8 +16,9 @@ import pytest
 import uvloop
 
 from arrowslit.clock import SystemClock
+from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.processes.channel import Listener
-from arrowslit.connector.targets.stdio import Command, Stdio, read_command, stdio_target
+from arrowslit.connector.targets.stdio import Command, Stdio, read_command
 from arrowslit.connector.targets.target import Lost, NotStarted
 from arrowslit.errors import Error
 from tests.connector.targets.facade_kit import (
@@ -86,17 +87,17 @@ async def test_a_target_runs_in_its_own_group_with_a_clean_environment_and_where
     assert found["group"] != os.getpgid(0)
 
 
+def facade_of(text: str, environment: Mapping[str, str], state: Path) -> Facade:
+    """The target `stdio:TEXT` of a connector with this environment."""
+    command = read_command(text, python=sys.executable, environment=environment)
+    return Facade(Stdio(command), clock=SystemClock(), random=random.Random(1).randbytes, state=state, spare=True)
+
+
 async def test_a_target_that_cannot_start_shows_its_stderr_and_names_the_flag(tmp_path: Path) -> None:
     script = tmp_path / "inventory.py"
     script.write_text("import os\nprint('connecting')\nos.environ['INTERNAL_DB_DSN']\n")
-    target = stdio_target(
-        str(script),
-        python=sys.executable,
-        environment={"PATH": os.environ["PATH"], "INTERNAL_DB_DSN": "postgresql://secret"},
-        clock=SystemClock(),
-        random=random.Random(1).randbytes,
-        state=tmp_path / "sessions",
-    )
+    environment = {"PATH": os.environ["PATH"], "INTERNAL_DB_DSN": "postgresql://secret"}
+    target = facade_of(str(script), environment, tmp_path / "sessions")
     with pytest.raises(Error) as failed:
         async with target:
             pass
@@ -113,14 +114,7 @@ async def test_a_target_that_cannot_start_shows_its_stderr_and_names_the_flag(tm
 
 
 async def test_a_target_that_does_not_exist_says_so(tmp_path: Path) -> None:
-    target = stdio_target(
-        "no-such-program --x",
-        python=sys.executable,
-        environment={"PATH": "/nowhere"},
-        clock=SystemClock(),
-        random=random.Random(1).randbytes,
-        state=tmp_path,
-    )
+    target = facade_of("no-such-program --x", {"PATH": "/nowhere"}, tmp_path)
     with pytest.raises(Error, match="no-such-program cannot be run") as failed:
         async with target:
             pass
@@ -244,14 +238,7 @@ def test_all_of_it_works_under_both_event_loops_without_a_thread(
 
 
 async def test_a_server_of_the_sdk_serves_both_eras(tmp_path: Path) -> None:
-    target = stdio_target(
-        str(Path(__file__).with_name("sdk_server.py")),
-        python=sys.executable,
-        environment=os.environ,
-        clock=SystemClock(),
-        random=random.Random(1).randbytes,
-        state=tmp_path,
-    )
+    target = facade_of(str(Path(__file__).with_name("sdk_server.py")), os.environ, tmp_path)
     greet = {"name": "greet", "arguments": {"name": "you"}, "_meta": {"progressToken": "p"}}
     async with target as facade:
         assert facade.state()["era"] == "dual"

@@ -12,15 +12,12 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Self
 
-from arrowslit.clock import Clock
-from arrowslit.connector.targets.facade import Facade
 from arrowslit.connector.targets.processes.channel import Channel, Listener
 from arrowslit.connector.targets.processes.crowd import Crowd, TooMany
 from arrowslit.connector.targets.processes.process import Process
 from arrowslit.connector.targets.processes.watchdog import Watchdog
 from arrowslit.connector.targets.target import NotStarted
 from arrowslit.errors import Error
-from arrowslit.ids import RandomBytes
 
 log = logging.getLogger(__name__)
 
@@ -129,21 +126,3 @@ class Stdio:
             "run the command by hand to see why; as a target it gets a clean environment, "
             "and further variables only by name: --pass-env NAME"
         )
-
-
-def stdio_target(
-    text: str,
-    *,
-    python: str,
-    environment: Mapping[str, str],
-    pass_env: Sequence[str] = (),
-    clock: Clock,
-    random: RandomBytes,
-    state: Path,
-) -> Facade:
-    """The target `stdio:TEXT`. `environment` is the connector's own; `state` a folder for this target alone.
-
-    Raises Error `target_invalid`.
-    """
-    command = read_command(text, python=python, environment=environment, pass_env=pass_env)
-    return Facade(Stdio(command), clock=clock, random=random, state=state, spare=True)
