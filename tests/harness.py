@@ -29,7 +29,7 @@ from arrowslit.client.api import Api
 
 T = TypeVar("T")
 
-PATIENCE = 20.0  # seconds; a start takes one or two, more where many tests share two cores
+PATIENCE = 60.0  # seconds; a start takes one or two, ten times as long where many share two cores
 
 _STEERS = re.compile(
     r"ARROWSLIT_.*|CLAUDE_TUNNEL_TOKEN|SSL_CERT_(FILE|DIR)|(https?|no|all)_proxy|XDG_.*"
@@ -82,7 +82,7 @@ def arrowslit(*words: str, env: Mapping[str, str] | None = None, cwd: Path | Non
         check=False,
         capture_output=True,
         text=True,
-        timeout=PATIENCE * 2,
+        timeout=PATIENCE,
     )
     return Done(ended.returncode, ended.stdout, ended.stderr)
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from arrowslit.app import serve
 from arrowslit.app.config import Listen
 from arrowslit.edge import door
+from tests.harness import PATIENCE
 from tests.support.wire import Wire, dial, request
 
 WEBSOCKET = (
@@ -36,7 +37,7 @@ async def health(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> Async
     monkeypatch.setattr(door, "HEAD_TIME", 0.1)
     app = Starlette(routes=[Route("/healthz", alive)])
     running = asyncio.create_task(serve.serve_health(app, Listen("127.0.0.1", unused_tcp_port)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not running.done():
             with contextlib.suppress(ConnectionRefusedError):
                 async with dial(unused_tcp_port) as wire:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import logging
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 from arrowslit.errors import CODES
 from tests.support.inprocess import House
-from tests.support.wire import Answer, dial
+from tests.support.wire import Answer, dial, until
 
 UNKNOWN_KEY = "asl_sk_" + "0" * 43 + "1OAEwg"
 
@@ -49,7 +48,7 @@ class Scene:
     async def furnish(self) -> None:
         """Make all of it."""
         api, house = self.house.api, self.house
-        soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=0.5)
+        soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
         self.expired = await house.make_key("acme", expires_at=soon.isoformat())
         self.globex = await house.make_key("globex")
         self.revoked = await house.make_key("acme")
@@ -67,7 +66,7 @@ class Scene:
             self.agents[name] = agent["id"]
         await api("POST", f"/v1/agents/{self.agents['gone']}/archive", {})
         self.invoker = (await api("POST", "/v1/keys", {"agents": ["secret"], "tenant": "acme"}))["key"]
-        await asyncio.sleep(0.6)
+        await until(lambda: dt.datetime.now(dt.UTC) > soon)
         assert (await house.call("echo", key=self.expired)).status == 401
 
     # ------------------------------------------------------------ asking

@@ -21,6 +21,7 @@ from mcp.types import CallToolResult, TextContent, ToolListChangedNotification
 from arrowslit.demo import inventory_mcp
 from arrowslit.demo.postgres import SUPERUSER, Postgres
 from arrowslit.demo.schema import DATABASE
+from tests.harness import PATIENCE
 
 FILE = Path(inventory_mcp.__file__)
 ACME: Any = {"dev.arrowslit/tenant": "acme"}
@@ -35,7 +36,7 @@ async def connected(dsn: str, mode: str = "auto", extra: Path | None = None, **m
     """A client of a stock server of its own, over stdio."""
     env = {"INTERNAL_DB_DSN": dsn} | ({"INVENTORY_EXTRA_TOOLS": str(extra)} if extra else {})
     command = StdioServerParameters(command=sys.executable, args=[str(FILE)], env=env)
-    async with asyncio.timeout(20), Client(stdio_client(command), mode=mode, **more) as client:
+    async with asyncio.timeout(PATIENCE), Client(stdio_client(command), mode=mode, **more) as client:
         yield client
 
 
@@ -232,7 +233,7 @@ async def until_it_waits_for_the_row(postgres: Postgres) -> None:
     waiting = (
         "select exists (select from pg_stat_activity where usename = 'inventory_app' and wait_event_type = 'Lock')"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not await admin.fetchval(waiting):  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.005)
     await admin.close()
@@ -260,7 +261,7 @@ async def test_it_ends_when_stdin_ends_also_with_an_open_connection(stock_dsn: s
     call = {"name": "check_stock", "arguments": {"sku": "BOLT8"}, "_meta": ACME}
     assert server.stdin
     assert server.stdout
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         for message in (
             {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": greeting},
             {"jsonrpc": "2.0", "method": "notifications/initialized"},
@@ -289,7 +290,7 @@ async def test_every_process_grows_the_tool_and_an_older_client_is_told(stock_ds
         assert (await first.call_tool("export_inventory", meta=ACME)).is_error
         sign.touch()
         after = [await has_tools(first), await has_tools(second)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await told.wait()
         result = await second.call_tool("export_inventory", meta=ACME)
         refused = await second.call_tool("export_inventory")
@@ -305,7 +306,7 @@ async def test_a_subscriber_is_told_of_the_grown_tool(stock_dsn: str, tmp_path: 
     async with connected(stock_dsn, extra=sign) as client, client.listen(tools_list_changed=True) as changes:
         sign.touch()
         assert "export_inventory" in await has_tools(client)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert await anext(aiter(changes)) == ToolsListChanged()
 
 

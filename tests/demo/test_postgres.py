@@ -20,6 +20,7 @@ from arrowslit.demo.installation import Account, binaries
 from arrowslit.demo.postgres import Postgres
 from arrowslit.errors import Error
 from tests.fixtures_postgres import open_folder
+from tests.harness import PATIENCE
 from tests.support import processes
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user runs PostgreSQL for root only")
@@ -90,7 +91,7 @@ def pidfile(folder: Path) -> str:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for something that a file tells."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110 - nobody tells us
             await asyncio.sleep(0.005)
 
@@ -213,7 +214,7 @@ def test_a_killed_parent_takes_its_server_along(used: Path) -> None:
             parent.kill()
 
     assert len(running) == 1
-    assert psutil.wait_procs(running, timeout=5) == (running, [])
+    assert psutil.wait_procs(running, timeout=PATIENCE) == (running, [])
 
 
 @only_linux

@@ -120,14 +120,14 @@ def demo(folder: Path, *words: str, program: Sequence[str] = ("-m", "arrowslit")
     try:
         yield process
         assert process.wait() is not None
-        until(lambda: not processes_of(folder), f"nothing runs: {processes_of(folder)}", patience=5)
+        until(lambda: not processes_of(folder), f"nothing runs: {processes_of(folder)}")
         assert list((folder / "tmp").iterdir()) == []
     finally:
         too_long.cancel()
         process.kill()
         process.communicate()
         with suppress(AssertionError):  # the next test runs in the same folder
-            until(lambda: not processes_of(folder), "nothing runs", patience=5)
+            until(lambda: not processes_of(folder), "nothing runs")
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 
 from arrowslit.client.api import trusted
+from tests.harness import PATIENCE
 
 LEGACY = ("2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = "2026-07-28"
@@ -184,7 +185,7 @@ async def door(url: str, key: str, version: str = LEGACY[-1]) -> AsyncIterator[D
         yield Door(http, url, key, version)
 
 
-async def until(condition: object, described: str, *, seconds: float = 5.0) -> Any:
+async def until(condition: object, described: str, *, seconds: float = PATIENCE) -> Any:
     """What `condition()` (or awaiting it) returns as soon as it is true; fails if it does not become so in time."""
     assert callable(condition)
     found: Any = None

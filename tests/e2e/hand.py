@@ -19,7 +19,7 @@ from arrowslit.protocol import hello
 from arrowslit.protocol.peer import Peer
 from arrowslit.protocol.state import Role
 
-PATIENCE = 10.0  # seconds; a connector tries again after a second or two
+PATIENCE = 60.0  # seconds; a connector tries again after a second or two, if it gets to run
 
 
 @dataclass(frozen=True, slots=True)

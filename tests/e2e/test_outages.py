@@ -16,6 +16,7 @@ from tests.harness import Relay
 
 OUTAGES = [2, 10, 30]  # seconds; the connector waits longer and longer before it tries again
 BACK = 5.0  # seconds in which everything works again
+SOON = 5.0  # seconds; a call without a deadline of its own has sixty
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ async def test_after_a_kill_of_the_connector_an_open_session_goes_on(stage: Stag
     killed = time.monotonic()
     with pytest.raises(SpeakError) as failed:
         await canary(mcp1, opened, "meanwhile")
-    assert time.monotonic() - killed < 1
+    assert time.monotonic() - killed < SOON
     assert (failed.value.code, failed.value.data["outcome"]) == (5001, "not_delivered")
 
     stage.connector.spawn()

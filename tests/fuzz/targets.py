@@ -27,6 +27,7 @@ class _Asked:
     tool: str | None = None
     resources: Collection[str] = ()
     prompt: str | None = None
+    unknown: str | None = None
     tenants: Collection[str | None] = ("acme",)
 
 

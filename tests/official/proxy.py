@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tests.official.message import Message, chunks, read_body, read_head, read_request, write
 
-WAIT = 25.0  # seconds for what a story waits for; a worker pauses up to ten between two tries
+WAIT = 60.0  # seconds for what a story waits for; a worker pauses up to ten between two tries
 _LIMIT = 2**22  # bytes of a head
 
 

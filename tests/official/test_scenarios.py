@@ -118,7 +118,7 @@ NAMES = frozenset(
 
 OF_OURS = {"a result whose answer is lost", "a heartbeat whose answer is lost"}
 AT_ONCE = 8
-LONGEST = 45.0  # seconds; most take two, those that wait for a worker's patience ten
+LONGEST = 120.0  # seconds; most take two, those that wait for a worker's patience ten
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

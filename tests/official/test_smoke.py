@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from tests.harness import PATIENCE
 from tests.official.certificates import authority
 from tests.official.place import Place, kinds, place, text, use, words, worker
 
@@ -154,7 +155,7 @@ async def what_the_list_says(client: anthropic.AsyncAnthropic, session_id: str) 
 
 async def the_queue_is_empty(there: Place, environment: str, key: str) -> None:
     """Once the worker has seen that the turn is over."""
-    async with anthropic.AsyncAnthropic(base_url=there.relay.url, auth_token=key) as client, asyncio.timeout(20):
+    async with anthropic.AsyncAnthropic(base_url=there.relay.url, auth_token=key) as client, asyncio.timeout(PATIENCE):
         while True:
             (item,) = [each async for each in client.beta.environments.work.list(environment)]
             if item.state == "stopped":

@@ -22,7 +22,7 @@ from arrowslit.protocol.state import Ending
 from tests.e2e import plain
 from tests.e2e.door import until
 from tests.e2e.hand import Hand, TakenOver, taken_over
-from tests.harness import Program
+from tests.harness import PATIENCE, Program
 from tests.support.processes import below, of_each
 
 pytestmark = pytest.mark.promise("P10")
@@ -91,7 +91,7 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Scene]:
         connector = Program(folder / "said", words, env)
         stack.callback(connector.kill)
         connector.spawn()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             hand = await relay.dialled.get()
         await relay.greet(hand)
         await hand.round_trip()
@@ -380,7 +380,7 @@ async def test_it_cannot_say_that_another_tunnel_was_opened(tunnel: str, tmp_pat
         connector = Program(tmp_path / "said", words, env)
         connector.spawn()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 hand = await relay.dialled.get()
             await relay.greet(hand, tunnel=tunnel)
             await hand.hung_up()

@@ -19,6 +19,7 @@ from tests.support import processes
 pytestmark = [pytest.mark.promise("P2"), pytest.mark.promise("P3")]
 
 MS = "dev.arrowslit/deadline-ms"
+SOON = 5.0  # seconds; a call without a deadline of its own has sixty
 
 
 @pytest.fixture(scope="module", params=["http", "stdio"])
@@ -118,4 +119,4 @@ async def test_without_a_connector_nothing_is_delivered_and_it_is_said_at_once(v
         assert (said.status, said.outcome, said.code) == (200, "not_delivered", "no_connector")
         assert said.error["data"]["retryable"] is True
         assert said.error["data"]["connector_last_seen"]
-    assert took < 1
+    assert took < SOON

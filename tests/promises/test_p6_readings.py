@@ -16,7 +16,7 @@ import pytest
 from tests.connector.targets.scripted import Line, serving
 from tests.e2e.door import Door
 from tests.e2e.stage import served
-from tests.harness import Relay
+from tests.harness import PATIENCE, Relay
 
 pytestmark = pytest.mark.promise("P6")
 
@@ -115,7 +115,10 @@ async def heard(door: Door, method: str) -> tuple[bytes, bytes]:
     ask = door.request("tools/list")
     content = json.dumps(ask).encode() if method == "POST" else None
     headers = door.headers(ask) if method == "POST" else {**door.headers(), "last-event-id": "x"}
-    async with asyncio.timeout(5), door.http.stream(method, door.url, headers=headers, content=content) as response:
+    async with (
+        asyncio.timeout(PATIENCE),
+        door.http.stream(method, door.url, headers=headers, content=content) as response,
+    ):
         body = b"".join([piece async for piece in response.aiter_raw()])
     return "\n".join(f"{name}: {value}" for name, value in response.headers.items()).encode(), body
 

@@ -21,7 +21,7 @@ import pytest_asyncio
 from tests.e2e import plain
 from tests.e2e.door import LEGACY, MODERN, Door, Said, events
 from tests.e2e.stage import Stage, served
-from tests.harness import Relay
+from tests.harness import PATIENCE, Relay
 
 pytestmark = pytest.mark.promise("P6")
 
@@ -333,7 +333,7 @@ async def test_it_is_in_no_list_that_is_replayed(world: World) -> None:
         begun = next((line.removeprefix("id:").strip() for line in lines if line.startswith("id:")), "r0")
 
         heard = b""
-        async with asyncio.timeout(5), door.stream({"last-event-id": begun}) as answer:
+        async with asyncio.timeout(PATIENCE), door.stream({"last-event-id": begun}) as answer:
             async for piece in answer.aiter_bytes():
                 heard += piece
                 if b'"result"' in heard and heard.endswith(b"\n\n"):

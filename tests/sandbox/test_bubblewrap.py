@@ -18,7 +18,7 @@ from arrowslit.sandbox.isolation import orphans, room
 from arrowslit.sandbox.isolation.argv import RUNNER
 from arrowslit.sandbox.isolation.bubblewrap import Bubblewrap
 from arrowslit.sandbox.isolation.isolation import Command, Degradable, Ended, Limits, Output, Sandbox, Why
-from tests.harness import until
+from tests.harness import PATIENCE, until
 from tests.sandbox.families import family
 from tests.sandbox.hosts import SESSION_UIDS, host
 from tests.support.processes import below, of_each, runs, words
@@ -139,7 +139,7 @@ async def test_a_command_that_nobody_reads_any_more_is_killed(isolation: Bubblew
         async for _ in output:
             break
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (await everything(sandbox, "pgrep", "yes"))[0]:
             pass
 
@@ -201,7 +201,7 @@ async def test_a_closed_sandbox_ends_its_commands_and_takes_no_more(isolation: B
 
 
 async def test_many_sandboxes_at_once(isolation: Bubblewrap) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         sandboxes = await asyncio.gather(*(isolation.open(f"sesn_{number}") for number in range(40)))
         said = await asyncio.gather(*(everything(each, "sh", "-c", "echo $$ > f; ls") for each in sandboxes))
         await asyncio.gather(*(each.close() for each in sandboxes))
@@ -264,7 +264,7 @@ async def test_a_start_kills_what_an_earlier_life_left() -> None:
     assert await orphan.stdout.readline() == b"on\n"
     try:
         async with Bubblewrap(LIMITS, uids=range(*SESSION_UIDS) if AS_ROOT else None, allow_degraded=DEGRADED):
-            assert await asyncio.wait_for(orphan.wait(), 5) == -signal.SIGKILL
+            assert await asyncio.wait_for(orphan.wait(), PATIENCE) == -signal.SIGKILL
     finally:
         if orphan.returncode is None:
             orphan.kill()

@@ -20,6 +20,7 @@ import pytest_asyncio
 
 from arrowslit.edge.oidc import fetch
 from tests.edge.oidc.kit import Site, claims, issuer, jwk, jwks, site, token
+from tests.harness import PATIENCE
 from tests.security.cases import case
 from tests.security.walk import nobodys, ways
 from tests.security.world import World
@@ -253,7 +254,7 @@ async def believing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[B
 
 async def believed(house: House, good: str) -> None:
     """Return once the keys of its issuer are there."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (await house.call("echo", key=good)).status != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -39,6 +39,7 @@ from arrowslit.relay.admission import Bounds
 from tests.agents.bench import bench, simulated, uses
 from tests.agents.tale import DEFINITION
 from tests.connector.targets.scripted import Line, answer, serving
+from tests.harness import PATIENCE
 from tests.security.cases import case
 from tests.support.inprocess import ENDPOINT, JSON, House, bearer, connector, in_process, kept
 from tests.support.wire import Wire, dial, request, until
@@ -141,7 +142,7 @@ async def linked(house: House, **more: object) -> AsyncIterator[ClientConnection
 async def ends(websocket: ClientConnection) -> int | None:
     """The close code that the relay says."""
     with contextlib.suppress(ConnectionClosed):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 await websocket.recv()
     return websocket.close_code

@@ -36,6 +36,7 @@ from tests.connector.targets.scripted import Line, answer, serving
 from tests.e2e import plain
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import TARGETS
+from tests.harness import PATIENCE
 from tests.security.cases import case
 from tests.support.inprocess import ENDPOINT, JSON, TUNNEL, House, bearer, connector, in_process, kept
 from tests.support.wire import Answer, dial, request, until
@@ -354,7 +355,7 @@ async def test_noise_of_a_program_ends_its_call_in_one_clear_way(
         call = message("tools/call", {"name": "echo", "arguments": {}, "_meta": {"dev.arrowslit/deadline-ms": 4000}})
         said = answered(await post(lonely, call, session))
         assert ("result" if "result" in said else said["error"]["data"]["code"]) == outcome
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while "result" not in answered(await post(lonely, message("tools/call", {"name": "echo"}), session)):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)  # it is started again with a growing pause
     assert outcome in lonely.outcomes()[-40:]

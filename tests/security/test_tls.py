@@ -22,6 +22,7 @@ from arrowslit.errors import Error
 from arrowslit.link import websocket
 from tests.cli import certificates
 from tests.cli.kit import invoke
+from tests.harness import PATIENCE
 from tests.security.cases import case
 from tests.support.inprocess import connector, in_process, kept
 from tests.support.wire import dial, request, until
@@ -149,7 +150,7 @@ async def secure(folder: Path) -> AsyncIterator[tuple[int, certificates.Issued]]
     )
     running = asyncio.create_task(serve.serve(config, lambda _, listen: ready.set_result(listen.port)))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             yield await ready, issued
     finally:
         running.cancel()
@@ -214,7 +215,7 @@ async def ran(command: Sequence[str], said: bytes) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(PATIENCE):
         out, _ = await process.communicate(said)
     return out.decode(errors="replace")
 

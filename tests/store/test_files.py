@@ -10,6 +10,7 @@ import pytest
 from arrowslit.errors import Error
 from arrowslit.file import MOST_BYTES, File, Purpose
 from arrowslit.store.open import Store
+from tests.harness import PATIENCE
 from tests.store.kit import ManualClock, batch, opened, session
 
 MIB = 1024 * 1024
@@ -137,7 +138,7 @@ async def test_files_that_arrive_at_once_do_not_fill_the_disk_before_they_are_re
         for number in range(8)
     ]
     refused: set[asyncio.Task[File]] = set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(refused) < 4:
             done, _ = await asyncio.wait(set(adding) - refused, return_when=asyncio.FIRST_COMPLETED)
             refused |= done

@@ -12,6 +12,7 @@ from arrowslit.errors import Error
 from arrowslit.principal import Tenant
 from arrowslit.session import Conflict, EventFilter, LeaseLost, SessionFilter, SessionStatus, Usage
 from arrowslit.store.open import Store
+from tests.harness import PATIENCE
 from tests.store.kit import ManualClock, batch, opened, session, work
 
 WRITER = """
@@ -316,7 +317,7 @@ async def test_two_hundred_who_read_events_do_not_wait_for_who_writes(store: Sto
 
     writing = asyncio.create_task(store.sessions._database.write(write_slowly, lambda _: None))
     await begun.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         lists = await asyncio.gather(*(seqs(store) for _ in range(200)))
     end.set()
     await writing
@@ -337,7 +338,7 @@ async def test_who_is_killed_in_the_middle_of_appends_leaves_whole_batches(tmp_p
         stdout=asyncio.subprocess.PIPE,
     )
     assert writer.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while sum(promised.values()) < 150:
             number, last_seq = (await writer.stdout.readline()).split()
             promised[f"sesn_{int(number)}"] = int(last_seq)

@@ -9,6 +9,7 @@ from arrowslit.errors import Error
 from arrowslit.principal import Change
 from arrowslit.store.open import Store
 from arrowslit.tunnel import KeyBinding, Registration, TokenRevoked, TunnelArchived, TunnelChanged, fingerprint
+from tests.harness import PATIENCE
 from tests.store.kit import DAY, HOUR, ManualClock, opened
 
 ID = "tnl_internal_inventory"
@@ -251,7 +252,7 @@ async def test_a_caller_that_leaves_does_not_part_disk_and_memory(tmp_path: Path
         await asyncio.sleep(0)
         archiving.cancel()
         await asyncio.wait([archiving])
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), PATIENCE)
 
         assert archiving.cancelled()
         assert store.tunnels.get(ID) is None

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from arrowslit.file import MOST_BYTES
 from arrowslit.store.open import Store
 from tests.agents.api.delivered import Delivered, deliver
+from tests.harness import PATIENCE
 from tests.store.kit import ManualClock
 from tests.support.front import Behind, listening
 from tests.support.wire import until
@@ -135,7 +136,7 @@ async def test_who_may_no_longer_read_gets_no_more_of_a_file_and_keeps_none(
     clock.turn(1)
     sender.write(b"x")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert len(await reader.read(-1)) < MOST_BYTES // 2
         await until(lambda: not desk.arriving())
     assert [file.name for file in await store.files.list(desk.place.session)] == ["a"]

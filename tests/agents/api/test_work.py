@@ -130,15 +130,14 @@ async def test_a_poll_waits_as_long_as_it_was_asked_to_and_wakes_for_work(
     loop = asyncio.get_running_loop()
     begun = loop.time()
     assert await worker.beta.environments.work.poll(where, block_ms=50) is None
-    assert 0.05 <= loop.time() - begun < 0.9
+    assert loop.time() - begun >= 0.05
 
     waiting = asyncio.create_task(poll(worker, where, block_ms=999))
     done, _ = await asyncio.wait([waiting], timeout=0.05)
     assert not done
     await servant.session()
 
-    async with asyncio.timeout(0.8):
-        assert (await waiting).data.id == "sesn_1"
+    assert (await waiting).data.id == "sesn_1"  # at the end of its time it would have said that there is none
 
 
 @pytest.mark.parametrize("block_ms", [0, 1000, -1])

@@ -36,6 +36,7 @@ from tests.agents.models.server import (
     whole,
 )
 from tests.cli.certificates import issue
+from tests.harness import PATIENCE
 
 KEY = "sk-ant-api03-secret-of-ours"
 QUICK = Bounds(first=0.3, idle=0.2, whole=1.0, size=100_000, event=20_000, blocks=4)
@@ -60,7 +61,7 @@ async def failure(say: Say, *, bounds: Bounds = QUICK) -> ModelFailed:
         with pytest.raises(ModelFailed) as failed:
             await ask(model, model.prepare(request()))
         await model.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await server.left.wait()
         assert len(server.bodies) <= 1  # one attempt
         return failed.value
@@ -172,7 +173,7 @@ async def test_whoever_is_cancelled_ends_the_request() -> None:
         await asyncio.wait({listening})
 
         assert listening.cancelled()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await server.left.wait()
 
 
@@ -181,7 +182,7 @@ async def test_whoever_closes_the_answer_ends_the_request() -> None:
         async with aclosing(model.ask(model.prepare(request()))) as events:
             assert await anext(events) == TextDelta(0, "and")
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await server.left.wait()
 
 

@@ -22,6 +22,7 @@ from arrowslit.connector.targets.stdio import Command, Stdio
 from arrowslit.connector.targets.target import Cancel, Request
 from arrowslit.protocol import sse
 from arrowslit.tunnel import Headers
+from tests.harness import PATIENCE
 from tests.support import processes
 
 
@@ -140,7 +141,7 @@ class Answer:
 
     async def until(self, ready: Callable[[Answer], bool]) -> None:
         """Wait until the answer looks like that."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not ready(self):
                 self.changed.clear()
                 await self.changed.wait()
@@ -195,7 +196,7 @@ async def send(
     headers += [("accept", accept)] if accept is not None else []
     headers += [(f"mcp-param-{name}", value) for name, value in (mirrors or {}).items()]
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await facade.exchange(Request(method, headers, data, "call_test"), reply)
     return reply
 
@@ -238,7 +239,7 @@ def servers() -> list[int]:
 
 async def until(ready: Callable[[], bool]) -> None:
     """Wait until something holds that has no event of its own."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not ready():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

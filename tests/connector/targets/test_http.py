@@ -434,7 +434,7 @@ async def given_up(target: HttpTarget, request: Request, why: Cancel | None) -> 
     await reply.until(lambda reply: reply.times_dispatched == 1)
     reply.cancel = why
     asking.cancel()
-    await asyncio.wait([asking], timeout=WAIT / 2)
+    await asyncio.wait([asking], timeout=WAIT)
     assert asking.cancelled()
 
 

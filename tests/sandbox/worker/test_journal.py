@@ -10,6 +10,7 @@ from arrowslit.errors import Error
 from arrowslit.ledger.chain import seal
 from arrowslit.record import WorkerChain
 from arrowslit.sandbox.journal import JSON, Courier, Execution, Taking, code_of, output_of
+from tests.harness import PATIENCE
 
 
 class Server:
@@ -91,7 +92,7 @@ async def test_a_flush_has_an_end() -> None:
     task = asyncio.create_task(courier.run())
     courier.add("execution", {})
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await courier.flush(0.05)
     task.cancel()
 

@@ -11,7 +11,7 @@ import pytest
 
 from arrowslit.agents.work.leases import TTL
 from arrowslit.agents.work.reaper import UNKNOWN
-from tests.harness import until
+from tests.harness import PATIENCE, until
 from tests.official.ground import ACK, Stage, answers, bash, is_over
 from tests.official.inside import TurnedClock, relay
 from tests.sandbox.egress.kit import Origin, origin
@@ -52,7 +52,7 @@ async def in_the_second(scene: Scene) -> None:
 
 async def getting_out(scene: Scene) -> None:
     await scene.begin(bash(f"curl -s http://localhost:{scene.server.port}/"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await scene.server.asked.wait()
 
 
