@@ -179,8 +179,9 @@ async def test_a_new_ceiling_is_in_force_from_the_next_call_on_and_restarts_noth
     private.reload("is in use: near")
 
     assert (await private.call(agent, "near")).code == "denied_by_ceiling"
-    assert before
-    assert before == programs_of(private.connector)
+    after = programs_of(private.connector)
+    assert after
+    assert after <= before, "none is new; one of a target that an earlier file had may have ended meanwhile"
 
 
 def programs_of(connector: Connector) -> set[int]:
