@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from arrowslit.connector.targets.target import Reply, Request
+from arrowslit.connector.targets.target import Lost, Reply, Request
+from arrowslit.relay.looking import MOST_PAGES
 from tests.support.inprocess import AGENT, TUNNEL, House, in_process
 from tests.support.target import FakeTarget
 from tests.support.wire import dial
@@ -35,6 +36,7 @@ class Fickle(FakeTarget):
         self.asked_for_lists = asyncio.Event()
         self.lists_flow = asyncio.Event()
         self.lists_flow.set()
+        self.breaks_at: int | None = None
 
     async def exchange(self, request: Request, reply: Reply) -> None:
         asked = json.loads(request.body) if request.body else {}
@@ -43,6 +45,9 @@ class Fickle(FakeTarget):
                 self.lists.append(asked)
                 self.asked_for_lists.set()
                 await self.lists_flow.wait()
+                if self.breaks_at == int(asked["params"].get("cursor", 0)):
+                    reply.dispatched()
+                    raise Lost("broke off")
                 result = self._page(int(asked["params"].get("cursor", 0)))
             case "initialize":
                 server = {"name": "fickle", "version": self.version}
@@ -301,6 +306,29 @@ async def test_a_server_that_cannot_list_its_tools_is_called_all_the_same(tmp_pa
     async with in_process(tmp_path, target=Silent()) as house:
         assert await call(house) == "result"
         assert house.target.tools == ["echo"]
+
+
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize("place", [1, MOST_PAGES - 1, MOST_PAGES, MOST_PAGES + 5])
+async def test_a_tool_further_on_than_the_relay_looks_is_not_called(house: House, place: int) -> None:
+    others = {f"t{number}": "x" for number in range(2 * MOST_PAGES + 20)}
+    names = list(others)
+    fickle(house).descriptions = {**dict.fromkeys(names[: 2 * place], "x"), "echo": "y", **others}
+
+    assert await call(house) == ("result" if place < MOST_PAGES else "definition_refused")
+
+    assert len(fickle(house).lists) == MOST_PAGES
+    assert house.target.tools == (["echo"] if place < MOST_PAGES else [])
+
+
+@pytest.mark.promise("P6")
+async def test_a_list_that_breaks_off_was_not_looked_through(house: House) -> None:
+    fickle(house).descriptions = {"other": "x", "third": "x", "echo": "y"}
+    fickle(house).breaks_at = 2
+
+    assert await call(house) == "definition_refused"
+    fickle(house).breaks_at = None
+    assert await call(house) == "result"
 
 
 async def test_a_server_that_was_granted_whole_has_that_in_each_record(house: House) -> None:

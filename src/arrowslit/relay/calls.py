@@ -188,18 +188,18 @@ class Calls:
         except TimeoutError:
             return Conclusion.failed(too_late_to_start())
         try:
-            unrecorded = None if self._is_known(caller, asked) else await self._list(caller, asked, ticket)
+            unfit = None if self._is_known(caller, asked) else await self._list(caller, asked, ticket)
         finally:
             lock.release()
-        if unrecorded is not None:
-            return Conclusion.failed(unrecorded)
+        if unfit is not None:
+            return Conclusion.failed(unfit)
         verdict = self._decide(caller, asked)
         if isinstance(verdict, Deny):
             return Conclusion.failed(Error(verdict.code, verdict.message, hint=verdict.hint))
         return None
 
     async def _list(self, caller: Caller, asked: mcp.Asked, ticket: Ticket) -> Error | None:
-        """Ask for the list. Why not, if it cannot be recorded that the relay does."""
+        """Ask for the list. Why the call may not follow: it cannot be recorded, or the list did not come to the tool."""
         grant = caller.grant
         look = Look(
             ticket=ticket,
@@ -215,7 +215,11 @@ class Calls:
         except Error as unavailable:
             return unavailable
         moment = self._definitions.moment(grant)
-        if await look.run():
+        try:
+            is_known = await look.run()
+        except Error as unseen:
+            return unseen
+        if is_known:
             self._definitions.listed(grant, moment)
         return None
 

@@ -1,26 +1,28 @@
 """Looking: the list of tools that the relay makes itself, in the caller's place, before a call of a tool that it has
 not seen.
 
-It shows the relay what it may have to refuse, and decides nothing beside that: where no list can be had, nobody was
-shown a definition either, and what becomes of the call is for the call to find out.
+It shows the relay what it may have to refuse. Where no list can be had, nobody was shown a definition either, and what
+becomes of the call is for the call to find out. A list that begins and does not end may define the tool further on than
+anybody has looked: then only what stood before that is called.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
+from arrowslit.errors import Error
 from arrowslit.outcome import Effect, Outcome
-from arrowslit.protocol import jsonrpc, mcp, media, sse
+from arrowslit.policy.decide import echo
+from arrowslit.protocol import jsonrpc, mcp
 from arrowslit.relay.carriage import Conclusion, Ticket
 from arrowslit.tunnel import Answer, Headers
 
 PATIENCE = 10.0  # seconds, but never more than half of what the call has
 MOST_PAGES = 100
-KEPT = 4 << 20  # bytes of one page
 
 Carry = Callable[[Ticket, Answer], Awaitable[Conclusion]]
 Facts = Callable[[str], Mapping[str, str]]
@@ -43,23 +45,37 @@ class Look:
     aliases: Mapping[str, str]
 
     async def run(self) -> bool:
-        """Look through all pages, within the time there is. False if it is worth another look before the next call."""
+        """Look through all pages, within the time there is. False if it is worth another look before the next call.
+
+        Raises Error `definition_refused` if the list went on further than this could look, and the tool was not found.
+        """
         now = asyncio.get_running_loop().time
         left = PATIENCE if self.ticket.seconds is None else self.ticket.began + self.ticket.seconds - now()
         until = now() + min(PATIENCE, left / 2)
         cursor: bytes | None = None
+        found: set[str] = set()
         for _ in range(MOST_PAGES):
-            kept = _Kept()
-            page = self._page(cursor, max(0.001, until - now()))
-            conclusion = await self.carry(page, kept)
-            if conclusion.outcome in (Outcome.DENIED, Outcome.NOT_DELIVERED) or kept.status not in (None, 200):
-                return False  # another caller, or the same one later, may be answered
-            cursor = kept.next_cursor(page.expects)
-            if cursor is None or conclusion.outcome is not Outcome.RESULT:
-                break
-        return True
+            heard = _Heard()
+            page = self._page(cursor, max(0.001, until - now()), found, heard)
+            conclusion = await self.carry(page, heard)
+            if conclusion.error is not None or heard.status != 200 or heard.page is None:
+                if cursor is not None:
+                    break
+                refused = conclusion.outcome in (Outcome.DENIED, Outcome.NOT_DELIVERED)
+                return not refused and heard.status in (None, 200)  # another caller, or a later one, may be answered
+            cursor = heard.page.next
+            if cursor is None:
+                return True
+        if self.asked.tool not in found:
+            raise _not_found(self.asked.tool)
+        return False
 
-    def _page(self, cursor: bytes | None, seconds: float) -> Ticket:
+    def _page(self, cursor: bytes | None, seconds: float, found: set[str], heard: _Heard) -> Ticket:
+        def shows(kind: str, name: str, entry: msgspec.Raw) -> bool:
+            if kind == "tools" and name == self.asked.tool:
+                found.add(name)
+            return self.shows(kind, name, entry)
+
         ident = self.new_id()
         meta = {name: raw for name, raw in (self.asked.message.meta or {}).items() if name != "progressToken"}
         params = {} if cursor is None else {"cursor": msgspec.Raw(cursor)}
@@ -75,9 +91,16 @@ class Look:
             tool=None,
             expects=ident,
             progress_token=None,
-            filters=self.shows,
+            filters=shows,
+            reads=heard.read,
             takes_turn=False,
         )
+
+
+def _not_found(tool: str | None) -> Error:
+    message = f"the server's list of tools did not come to an end, and {echo(tool or '')} was not in it so far"
+    hint = f"let the server list its tools on fewer pages than {MOST_PAGES}, and within {PATIENCE:.0f} s"
+    return Error("definition_refused", message, hint=hint)
 
 
 def _of_a_list(headers: Headers) -> Headers:
@@ -90,21 +113,22 @@ def _of_a_list(headers: Headers) -> Headers:
 
 
 @dataclass(slots=True)
-class _Kept:
-    """An Answer of which the beginning is kept."""
+class _Heard:
+    """An Answer, of which the status is kept, and whether it is a page and where the list goes on."""
 
     status: int | None = None
-    events: bool = False
-    body: bytearray = field(default_factory=bytearray)
+    page: mcp.Page | None = None
+
+    def read(self, answer: bytes) -> None:
+        """Take note of what has passed."""
+        self.page = mcp.page(answer)
 
     def head(self, status: int, headers: Headers) -> None:
         """See Answer."""
         self.status = status
-        self.events = media.is_events(dict(headers).get("content-type"))
 
     def piece(self, data: bytes) -> None:
         """See Answer."""
-        self.body += data[: KEPT - len(self.body)]
 
     def end(self) -> None:
         """See Answer."""
@@ -114,14 +138,3 @@ class _Kept:
 
     async def drain(self) -> None:
         """See Answer."""
-
-    def next_cursor(self, ident: jsonrpc.Id | None) -> bytes | None:
-        """Where the list goes on, None if it does not."""
-        pages = (mcp.page(data) for data in self._messages())
-        return next((page.next for page in pages if page is not None and page.id == ident), None)
-
-    def _messages(self) -> Iterator[bytes]:
-        if not self.events:
-            yield bytes(self.body)
-            return
-        yield from (event.data for event in sse.Events(limit=KEPT + 1).feed(bytes(self.body)) if event.data)
