@@ -14,11 +14,13 @@ from mcp.shared.inbound import InboundLadderRejection, InboundModernRoute, class
 from arrowslit.errors import CODES
 from arrowslit.protocol.jsonrpc import Kind, Refused, read, write
 from arrowslit.protocol.mcp import (
+    MOST_MEMBERS,
     Asked,
     Era,
     acceptable,
     answer_id,
     filter_lists,
+    filtering,
     forward,
     peek,
     progress_token,
@@ -528,6 +530,26 @@ def test_a_list_that_could_be_read_in_two_ways_fails(body: bytes) -> None:
     with pytest.raises(Refused) as refused:
         filter_lists(body, lambda *_: True)
     assert refused.value.code == "list_unreadable"
+
+
+@pytest.mark.promise("P15")
+@pytest.mark.parametrize("place", ["result", "entry", "envelope"])
+def test_an_object_with_more_names_than_are_compared_fails(place: str) -> None:
+    many = {f"n{number}": 1 for number in range(MOST_MEMBERS + 1)}
+    whole: dict[str, Any] = {"result": {"tools": [{"name": "safe"}]}}
+    {"result": whole["result"], "entry": whole["result"]["tools"][0], "envelope": whole}[place].update(many)
+
+    with pytest.raises(Refused, match="members"):
+        filter_lists(json.dumps(whole).encode(), lambda *_: True)
+
+
+@pytest.mark.promise("P15")
+def test_a_list_is_filtered_in_steps_of_one_entry() -> None:
+    entry = {"name": "safe", "description": "x" * 1000}
+    body = listing(*[entry] * 100)
+    steps = list(filtering(body, lambda *_: True))
+    assert len(steps) > 100
+    assert sorted(steps)[-20] < 2000
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, 
 from arrowslit.policy import ceiling
 from arrowslit.protocol import exchange
 from arrowslit.protocol.events import StreamEnded
+from arrowslit.protocol.mcp import MOST_ENTRIES
 from arrowslit.protocol.state import Ending
 from arrowslit.relay.admission import Bounds
 from arrowslit.testing.disk import MemoryDisk
@@ -64,7 +65,11 @@ class Scripted(CoroutineTarget):
 
 def answer(request: Request, **result: object) -> bytes:
     """A JSON-RPC response to the request."""
-    return msgspec.json.encode({"jsonrpc": "2.0", "id": msgspec.json.decode(request.body)["id"], "result": result})
+    return answer_to(msgspec.json.decode(request.body)["id"], **result)
+
+
+def answer_to(ident: object, **result: object) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": ident, "result": result})
 
 
 def event(data: bytes, event_id: str | None = None) -> bytes:
@@ -529,6 +534,42 @@ def test_a_list_that_cannot_be_read_safely_fails() -> None:
 
     heard, _ = in_world(Scripted(twice), lambda here: here.post({"method": "tools/list"}))
     assert heard.read()["error"]["data"]["code"] == "list_unreadable"
+
+
+BIG = "x" * (5 << 20)
+TOO_LONG = [
+    ({"tools": [{"name": READS, "description": BIG}]}, "result_too_large"),
+    ({"tools": [{"name": READS}] * (MOST_ENTRIES + 1)}, "list_unreadable"),
+]
+
+
+@pytest.mark.promise("P15")
+@pytest.mark.parametrize(("result", "code"), TOO_LONG, ids=["bytes", "entries"])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_list_too_long_to_be_read_fails_in_events_as_well(result: dict[str, Any], code: str, method: str) -> None:
+    async def speaks(request: Request, reply: Reply) -> None:
+        reply.dispatched()
+        reply.head(200, EVENTS)
+        reply.piece(event(msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "result": result})))
+
+    async def story(here: World) -> Heard:
+        if method == "POST":
+            return await here.post({"method": "tools/list"})
+        return await here.exchange(Exchange("GET", [], b""))
+
+    heard, _ = in_world(Scripted(speaks), story)
+    assert code.encode() in heard.body or method == "GET"
+    assert b'"name"' not in heard.body
+
+
+def test_a_replayed_answer_that_is_no_list_may_be_longer() -> None:
+    async def speaks(request: Request, reply: Reply) -> None:
+        reply.dispatched()
+        reply.head(200, EVENTS)
+        reply.piece(event(answer_to(1, content=[{"type": "text", "text": BIG + " tools resources"}])))
+
+    heard, _ = in_world(Scripted(speaks), lambda here: here.exchange(Exchange("GET", [], b"")))
+    assert BIG.encode() in heard.body
 
 
 @pytest.mark.promise("P6")

@@ -216,6 +216,17 @@ def _without_escapes(text: bytes) -> bytes:
     return text.replace(rb"\\", b"__").replace(rb"\"", b"__") if b"\\" in text else text
 
 
+def members_in(text: bytes) -> int:
+    """How many members the objects in `text` have, at any depth: the colons outside of its strings.
+
+    Two quotation marks with no colon between them enclose, or divide, nothing that counts: without them it is fewer
+    pieces. It is all done in C.
+    """
+    marks = _without_escapes(text).translate(None, _NO_MARKS).replace(b'""', b"")
+    return b"".join(marks.split(b'"')[::2]).count(b":")
+
+
+_NO_MARKS = bytes(set(range(256)) - set(b':"'))
 _ROUND = bytes.maketrans(b"{[]}", b"(())")
 _NO_OUTLINE = bytes(set(range(256)) - set(b'{[]}:"'))
 

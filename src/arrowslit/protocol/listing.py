@@ -5,8 +5,6 @@ from __future__ import annotations
 from arrowslit.protocol import mcp, media, sse
 from arrowslit.protocol.jsonrpc import Refused
 
-LISTED = 4 << 20  # bytes of a list that must be read to be filtered
-
 
 class Listing:
     """Feed it a body, send on what it gives back. `shows` says which entries may be seen.
@@ -17,14 +15,14 @@ class Listing:
     def __init__(self, content_type: str | None, shows: mcp.Shows) -> None:
         self._shows = shows
         self._held = bytearray()
-        self._events = sse.Events(limit=LISTED) if media.is_events(content_type) else None
+        self._events = sse.Events(limit=mcp.LISTED) if media.is_events(content_type) else None
 
     def feed(self, data: bytes) -> bytes:
         """What of the body may go on now."""
         if self._events is None:
             self._held += data
-            if len(self._held) > LISTED:
-                raise Refused("result_too_large", f"a list that is filtered may have {LISTED >> 20} MiB")
+            if len(self._held) > mcp.LISTED:
+                raise Refused("result_too_large", f"a list that is filtered may have {mcp.LISTED >> 20} MiB")
             return b""
         try:
             events = self._events.feed(data)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Never
+from typing import Never, cast
 
 import msgspec
 from msgspec import Raw
 
-from arrowslit.protocol.jsonrpc import Id, Kind, Message, Refused, fold
+from arrowslit.protocol.jsonrpc import Id, Kind, Message, Refused, fold, members_in
 from arrowslit.protocol.mirrors import unwrapped
 
 Headers = Sequence[tuple[str, str]]
@@ -161,32 +160,50 @@ LISTS = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTempla
 """The lists of a result that policy cuts down, and which member names an entry."""
 
 
+LISTED = 4 << 20  # bytes of a list that must be read to be filtered
+MOST_ENTRIES = 10_000  # of one answer: five times what an agent can have pinned of a server
+MOST_MEMBERS = 1_000  # of an answer, its result or an entry; each of their names is compared
+
+
 def filter_lists(body: bytes, shows: Shows) -> bytes:
     """A response with one of LISTS in its result, without the entries that may not be seen; anything else as it is.
 
     Takes a whole JSON body or the data of one event. Order, and every byte of what stays, is kept; `cacheScope` becomes
-    private. Raises Refused `list_unreadable` for a list that clients could read in more than one way.
+    private. Raises Refused `list_unreadable` for a list that clients could read in more than one way, or of too many
+    entries, and `result_too_large` for one that is longer than LISTED.
     """
+    steps = filtering(body, shows)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast(bytes, done.value)
+
+
+def filtering(body: bytes, shows: Shows) -> Generator[int, None, bytes]:
+    """The same in steps, for who has something else to do in between. Yields how many bytes each had to do with."""
     if not _may_hold_a_list(body):
         return body
-    whole = _read_answer(body)
-    if isinstance(whole, list):
-        if any(_lists(part) for part in whole):
-            _unsafe("the list is part of a batch")
-        return body
-    lists = _lists(whole)
+    yield len(body)
+    try:
+        body.decode()
+        whole = _decode_raw(body)
+        if _starts(whole, "["):
+            _refuse_lists(_decode_entries(whole))
+            return body
+        envelope = _members(whole)
+        yield from _each_once(whole, envelope)
+        result = _members(_only(envelope, "result"))
+        yield from _each_once(envelope.get("result"), result)
+        lists = _lists(result)
+        if lists and len(body) > LISTED:
+            raise Refused("result_too_large", f"a list that is filtered may have {LISTED >> 20} MiB")
+        for kind in lists:
+            result[kind] = Raw((yield from _shown(kind, result[kind], shows)))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        _unsafe("the answer is not JSON in UTF-8")
     if not lists:
         return body
-    try:
-        envelope = _decode_members(body)
-        result = _decode_members(envelope["result"])
-        written = {kind: _decode_entries(result[kind]) for kind in lists}
-    except (msgspec.MsgspecError, ValueError):
-        _unsafe("the answer is not JSON")
-    for kind, entries in lists.items():
-        names = [_name(entry, LISTS[kind]) for entry in entries]
-        pairs = zip(names, written[kind], strict=True)
-        result[kind] = Raw(_encode([raw for name, raw in pairs if name and shows(kind, name, raw)]))
     if "cacheScope" in result:
         result["cacheScope"] = Raw(b'"private"')
     envelope["result"] = Raw(_encode(result))
@@ -329,9 +346,9 @@ def _agree(name: str, header: str | None, body: str | None, ident: Id | None) ->
         raise Refused("header_mismatch", f"the header {name} does not say what the body says", ident)
 
 
-def _text(raw: Raw) -> str | None:
+def _text(raw: Raw | None) -> str | None:
     try:
-        return _decode_text(raw)
+        return None if raw is None else _decode_text(raw)
     except msgspec.MsgspecError:
         return None
 
@@ -484,18 +501,10 @@ _decode_page = msgspec.json.Decoder(_PageMessage).decode
 _decode_answer = msgspec.json.Decoder(_Heard).decode
 _decode_progress = msgspec.json.Decoder(_ProgressMessage).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
 _decode_entries = msgspec.json.Decoder(list[Raw]).decode
 _decode_ref = msgspec.json.Decoder(_Ref).decode
 _decode_subscribed = msgspec.json.Decoder(_Subscribed).decode
-
-
-class _Twice(dict[str, Any]):
-    """An object in which a key stood twice. That is the server's business unless it decides what is shown."""
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    return members if len(members) == len(pairs) else _Twice(members)
 
 
 def _unsafe(why: str) -> Never:
@@ -508,7 +517,7 @@ def _may_hold_a_list(body: bytes) -> bool:
 
     A reader that ignores case takes `ſ` (U+017F) for `s`; no other character beyond ASCII folds to one of the letters.
     """
-    start = body.lstrip(b" \t\r\n")[:1]
+    start = body.lstrip(_BLANK)[:1]
     if b"!" <= start <= b"~" and start not in b"{[":
         return False  # plain text, an HTML page: not JSON in any encoding
     lower = body.lower()
@@ -522,41 +531,79 @@ def _may_hold_a_list(body: bytes) -> bool:
     )
 
 
-def _read_answer(body: bytes) -> Any:
-    try:
-        return _LENIENT.decode(body.decode())
-    except (ValueError, RecursionError):
-        _unsafe("the answer is not JSON in UTF-8")
-
-
-_LENIENT = json.JSONDecoder(object_pairs_hook=_members)
+_BLANK = b" \t\r\n"
 _FOLDED_LISTS = frozenset(map(fold, LISTS))
 
+Members = dict[str, Raw]
 
-def _lists(answer: object) -> dict[str, list[Any]]:
-    """Those of LISTS that the result of a response has. Raises Refused where readers could disagree about that."""
-    result = _only(answer, "result")
-    if not isinstance(result, dict):
-        return {}
-    if isinstance(result, _Twice) or any(key not in LISTS and fold(key[:64]) in _FOLDED_LISTS for key in result):
+
+def _starts(value: Raw, bracket: str) -> bool:
+    return memoryview(value)[0] == ord(bracket)
+
+
+def _members(value: Raw | None) -> Members:
+    """The members of an object, none of anything else."""
+    members = _decode_members(value) if value is not None and _starts(value, "{") else {}
+    if len(members) > MOST_MEMBERS:
+        _unsafe(f"an object has more than {MOST_MEMBERS} members")
+    return members
+
+
+def _each_once(holder: Raw | None, members: Members) -> Generator[int, None, None]:
+    """Raises Refused if a key stands twice in the object `holder`, by any spelling: of those decoding keeps one."""
+    if members and holder is not None:
+        written = members_in(bytes(holder))
+        yield len(memoryview(holder))
+        if written != len(members) + members_in(b",".join(map(bytes, members.values()))):
+            _unsafe("a key stands twice")
+        yield len(memoryview(holder))
+
+
+def _lists(result: Members) -> list[str]:
+    """Those of LISTS that a result has. Raises Refused where readers could disagree about that."""
+    if any(key not in LISTS and fold(key[:64]) in _FOLDED_LISTS for key in result):
         _unsafe("the result could be read to have another list")
-    found = {kind: result[kind] for kind in LISTS if kind in result}
-    for kind, entries in found.items():
-        if not isinstance(entries, list):
-            _unsafe(f"result.{kind} is not an array")
-    return found
+    return [kind for kind in LISTS if kind in result]
 
 
-def _name(entry: object, member: str) -> str | None:
-    name = _only(entry, member)
-    return name if isinstance(name, str) else None
+def _shown(kind: str, raw: Raw, shows: Shows) -> Generator[int, None, bytes]:
+    """A list without the entries that may not be seen."""
+    if not _starts(raw, "["):
+        _unsafe(f"result.{kind} is not an array")
+    entries = _decode_entries(raw)
+    if len(entries) > MOST_ENTRIES:
+        _unsafe(f"it has more than {MOST_ENTRIES} entries")
+    yield len(memoryview(raw))
+    shown: list[Raw] = []
+    for entry in entries:
+        members = _members(entry)
+        for _ in _each_once(entry, members):
+            pass
+        name = _text(_only(members, LISTS[kind]))
+        if name and shows(kind, name, entry):
+            shown.append(entry)
+        yield len(memoryview(entry)) + ENTRY
+    return _encode(shown)
 
 
-def _only(holder: object, member: str) -> Any:
-    """The value of a member of an object, None where there is none. Raises Refused if it could be there twice."""
-    if not isinstance(holder, dict):
-        return None
-    folded = fold(member)
-    if isinstance(holder, _Twice) or any(key != member and fold(key[:64]) == folded for key in holder):
-        _unsafe(f"an object could be read to have another {member!r}")
-    return holder.get(member)
+ENTRY = 256  # bytes that an entry of none would be worth in work
+
+
+def _refuse_lists(parts: Sequence[Raw]) -> None:
+    """Raises Refused if one of the messages of a batch holds a list."""
+    for part in parts:
+        envelope = _members(part)
+        result = _members(_only(envelope, "result"))
+        for holder, members in ((part, envelope), (envelope.get("result"), result)):
+            for _ in _each_once(holder, members):
+                pass
+        if _lists(result):
+            _unsafe("the list is part of a batch")
+
+
+def _only(members: Members, name: str) -> Raw | None:
+    """The value of a member, None where there is none. Raises Refused if it could be there twice."""
+    folded = fold(name)
+    if any(key != name and fold(key[:64]) == folded for key in members):
+        _unsafe(f"an object could be read to have another {name!r}")
+    return members.get(name)

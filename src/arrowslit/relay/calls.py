@@ -199,7 +199,7 @@ class Calls:
         return None
 
     async def _list(self, caller: Caller, asked: mcp.Asked, ticket: Ticket) -> Error | None:
-        """Ask for the list. Why the call may not follow: it cannot be recorded, or the list did not come to the tool."""
+        """Ask for the list. Why the call may not follow: it cannot be recorded, or the list did not reach the tool."""
         grant = caller.grant
         look = Look(
             ticket=ticket,

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from arrowslit.errors import Error
+from arrowslit.link.breaks import with_breaks
 from arrowslit.link.link import LinkLost, Stream
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import exchange, jsonrpc, mcp, media, sse
-from arrowslit.protocol.listing import LISTED
+from arrowslit.protocol.state import Ending
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.tunnel import Answer, Headers
 
@@ -83,11 +85,16 @@ class Reply:
         while True:
             event = await stream.next()
             if type(event) is ev.DataArrived:
-                self._data(event.data)
+                if self._filters is not None and self._events is not None:
+                    await self._feed_in_pieces(self._events, event.data, self._filters)
+                else:
+                    self._data(event.data)
                 await self._answer.drain()
             elif type(event) is ev.HeadArrived:
                 self._head(exchange.response(event.head))
             elif isinstance(event, ev.StreamEnded | LinkLost):
+                if self._held and self._filters is not None and _is_complete(event):
+                    self._held = bytearray(await _filtered(bytes(self._held), self._filters))
                 return event
 
     def finish(self) -> None:
@@ -99,8 +106,6 @@ class Reply:
             body = bytes(self._held)
             if not self._is_answer(body):
                 return
-            if self._filters is not None:
-                body = _filtered(body, self._filters)
             if self._reads is not None:
                 self._reads(body)
             self._send_head([(OUTCOME_HEADER, "result"), ("content-length", str(len(body)))])
@@ -153,15 +158,18 @@ class Reply:
             self._held = bytearray()
 
     def _data(self, data: bytes) -> None:
-        self.size += len(data)
-        if self.size > MAX_RESULT and self._expects is not None:
-            raise Error("result_too_large", f"the result is larger than {MAX_RESULT >> 20} MiB")
+        self._count(data)
         if self._events is not None:
             self._feed(self._events, data)
         elif self._held is not None:
             self._hold(data)
         else:
             self._answer.piece(data)
+
+    def _count(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > MAX_RESULT and self._expects is not None:
+            raise Error("result_too_large", f"the result is larger than {MAX_RESULT >> 20} MiB")
 
     def _show_life(self) -> None:
         """Every event was passed on whole, so a comment may stand here."""
@@ -172,38 +180,46 @@ class Reply:
 
     def _feed(self, reader: sse.Events, data: bytes) -> None:
         self._silent = False
-        try:
-            events, too_long = reader.feed(data), None
-        except sse.TooLong as error:
-            events, too_long = error.events, error
+        events, too_long = _read(reader, data)
         for event in events:
-            self._event(event)
+            self._event(_clear(event))
         if too_long is not None:
-            raise Error("result_too_large", str(too_long)) from too_long
+            raise too_long
+
+    async def _feed_in_pieces(self, reader: sse.Events, data: bytes, filters: mcp.Shows) -> None:
+        """The same for a stream that may bring lists, which are filtered."""
+        self._count(data)
+        self._silent = False
+        events, too_long = _read(reader, data)
+        for event in map(_clear, events):
+            if event.data and self._belongs(event.data, mcp.answer_id(event.data)):
+                filtered = await _filtered(event.data, filters)
+                self._event(event if filtered is event.data else _rewritten(event, filtered))
+            else:
+                self._event(event)
+        if too_long is not None:
+            raise too_long
 
     def _hold(self, data: bytes) -> None:
         assert self._held is not None
         self._held += data
         if self._filters is not None:
-            if len(self._held) > LISTED:
-                raise Error("result_too_large", f"a list that is filtered may have {LISTED >> 20} MiB")
+            if len(self._held) > mcp.LISTED:
+                raise Error("result_too_large", f"a list that is filtered may have {mcp.LISTED >> 20} MiB")
         elif len(self._held) > HELD:
             self._send_head([])
             self._answer.piece(bytes(self._held))
             self._held = None
 
     def _event(self, event: sse.Event) -> None:
-        event = _clear(event)
         self.resumable = self.resumable or bool(event.id)
-        raw, data = event.raw, event.data
+        data = event.data
         if data:
             answers = mcp.answer_id(data)
             if not self._belongs(data, answers):
                 return
-            if self._filters is not None and (filtered := _filtered(data, self._filters)) is not data:
-                raw = _written(filtered, event)
             self._look_at(data, answers)
-        self._answer.piece(raw)
+        self._answer.piece(event.raw)
 
     def _belongs(self, data: bytes, answers: int | str | None) -> bool:
         """Whether it may go on: not the answer to another request (P5), nor what only some readers take for one. A
@@ -239,15 +255,28 @@ class Reply:
 _UNBUFFERED = ("x-accel-buffering", "no")  # asks nginx and its like not to hold events back
 
 
-def _filtered(body: bytes, shows: mcp.Shows) -> bytes:
+def _is_complete(last: Last) -> bool:
+    return isinstance(last, ev.StreamEnded) and last.ending is Ending.COMPLETE
+
+
+def _read(reader: sse.Events, data: bytes) -> tuple[list[sse.Event], Error | None]:
+    """The events that are complete now, and what follows them if it is too long."""
     try:
-        return mcp.filter_lists(body, shows)
+        return reader.feed(data), None
+    except sse.TooLong as error:
+        return error.events, Error("result_too_large", str(error))
+
+
+async def _filtered(body: bytes, shows: mcp.Shows) -> bytes:
+    """The body without what may not be seen. A long one is read with breaks, in which others have their turn."""
+    try:
+        return await with_breaks(mcp.filtering(body, shows))
     except jsonrpc.Refused as refused:
-        raise Error(
-            "list_unreadable",
-            f"the server's list cannot be read safely: {refused.message}",
-            hint="the server must send one JSON object without duplicate keys",
-        ) from refused
+        if refused.code != "list_unreadable":
+            raise Error(refused.code, refused.message) from refused
+        message = f"the server's list cannot be read safely: {refused.message}"
+        hint = f"the server must send one JSON object without duplicate keys, at most {mcp.MOST_ENTRIES} entries"
+        raise Error(refused.code, message, hint=hint) from refused
 
 
 def _clear(event: sse.Event) -> sse.Event:
@@ -257,9 +286,9 @@ def _clear(event: sse.Event) -> sse.Event:
         raise Error("answer_unreadable", f"the server's answer cannot be read safely: {error}") from error
 
 
-def _written(data: bytes, event: sse.Event) -> bytes:
-    """The event with other data."""
+def _rewritten(event: sse.Event, shown: bytes) -> sse.Event:
+    """What is sent instead of the event, which is still looked at as it was."""
     try:
-        return sse.encode(data, event=event.event, id=event.id, retry=event.retry)
+        return replace(event, raw=sse.encode(shown, event=event.event, id=event.id, retry=event.retry))
     except ValueError as error:
         raise Error("list_unreadable", f"the server's list cannot be passed on: {error}") from error
