@@ -126,6 +126,15 @@ def test_no_more_is_kept_of_what_was_shown_in_between_than_somebody_reads() -> N
 
 
 @pytest.mark.parametrize(
+    "apart", [["👩", "\u200d🚀"], ["1", "\ufe0f\u20e3"], ["\r", "\n"], ["ب", "\u200cب"]], ids=ascii
+)
+def test_what_stands_in_two_texts_joins_nothing(apart: list[str]) -> None:
+    for texts in (apart, apart[::-1]):
+        assert after(None, inputSchema={"enum": texts}).state is PinState.REFUSED
+    assert after(None, inputSchema={"enum": ["".join(apart)]}).state is PinState.PINNED
+
+
+@pytest.mark.parametrize(
     "where", [{"_meta": {"note": "\u200b"}}, {"\u200b": None}, {"description": "\u200b"}], ids=ascii
 )
 def test_what_nobody_sees_puts_a_tool_off_also_later_and_mending_it_can_be_approved(where: dict[str, Any]) -> None:
