@@ -287,6 +287,13 @@ class Links(Protocol):
 class Answer(Protocol):
     """Where the answer of one exchange goes, piece by piece. All return at once but `drain`, for a slow reader."""
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """A complete answer, in place of all the others; its length is added to the headers.
+
+        Headers that come again with other answers are a tuple, which may be remembered.
+        """
+        ...
+
     def head(self, status: int, headers: Headers) -> None:
         """The response head, once. Nothing can be taken back afterwards."""
         ...

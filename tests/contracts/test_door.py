@@ -67,6 +67,38 @@ async def test_both_kinds_of_traffic_alternate_on_one_connection(front: Front, b
             assert echoed(await wire.answer()) == (path, "hello")
 
 
+async def test_a_request_that_begins_as_the_last_one_did_is_read_like_it(front: Front, behind: Behind) -> None:
+    async with dial(front.port) as wire:
+        for body in (b"hello", b"world", b"!", b"?", b"hello again", b"", b"12345"):
+            await wire.send(post("/mcp/echo", body))
+            assert echoed(await wire.answer()) == ("/mcp/echo", body.decode())
+        for cut in (1, 40, -1):
+            said = post("/mcp/echo", b"piece")
+            await wire.send(said[:cut])
+            await asyncio.sleep(0.01)  # so that it arrives in two pieces; in one it is answered alike
+            await wire.send(said[cut:])
+            assert echoed(await wire.answer()) == ("/mcp/echo", "piece")
+        await wire.send(post("/mcp/echo", b"world") + post("/mcp/echo", b"there"))
+        assert [echoed(await wire.answer())[1] for _ in range(2)] == ["world", "there"]
+
+
+async def test_a_request_that_was_in_line_says_that_it_waited(front: Front, behind: Behind) -> None:
+    async with dial(front.port) as wire:
+        behind.go.set()
+        await wire.send(post("/mcp/echo", b"before"))
+        assert echoed(await wire.answer())[1] == "before"
+        behind.go.clear()
+        await wire.send(post("/mcp/slow", b"1"))
+        await behind.begins("/mcp/slow")
+        await wire.send(post("/mcp/echo", b"before"))
+        await until(lambda: front.connection.pipeline)
+        behind.go.set()
+        assert [echoed(await wire.answer())[1] for _ in range(2)] == ["1", "before"]
+        await wire.send(post("/mcp/echo", b"before"))
+        assert echoed(await wire.answer())[1] == "before"
+    assert behind.waited == [True, True, True, False]
+
+
 SIX = ("/mcp/slow", "/v1/slow", "/mcp/a", "/v1/b", "/v1/c", "/mcp/d")
 
 

@@ -37,7 +37,7 @@ class Nowhere:
 class Request:
     """What the endpoint asks of a request, and what it was told."""
 
-    path, headers, body = "/mcp/stock/inventory", (), b""
+    path, headers, body, waited = "/mcp/stock/inventory", (), b"", True
 
     def __init__(self, principal: Principal, method: str = "GET") -> None:
         self.method = method

@@ -34,6 +34,8 @@ class Behind:
     """
 
     started: list[str] = field(default_factory=list)
+    waited: list[bool] = field(default_factory=list)
+    """Of those that were started at `/mcp/`, whether they had to wait."""
     cancelled: list[str] = field(default_factory=list)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     pieces: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
@@ -48,6 +50,7 @@ class Behind:
     async def mcp(self, request: McpRequest) -> None:
         """The MCP side."""
         self.started.append(request.path)
+        self.waited.append(request.waited)
         try:
             await self._mcp(request)
         except asyncio.CancelledError:

@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from arrowslit.edge import guard
+from arrowslit.edge.again import Again
 from arrowslit.edge.auth import refuse_credential_in_url
 from arrowslit.edge.head import Head
 from arrowslit.edge.problem import Problem, as_error, mcp_problem, v1_problem
@@ -101,6 +102,9 @@ class Door(HttpToolsProtocol):
         self._refused = False
         self._timer = Timer(self.loop, self._late)
         self._known: Head | None = None  # the last head at /mcp/ that was let in
+        self._again = Again()
+        self._between = True  # nothing of a request is read that is not read whole
+        self._begun = 0  # requests, by the parser
         self._end: asyncio.TimerHandle | None = None  # of the connection
         self._unread: asyncio.TimerHandle | None = None  # runs while an answer of the application is not taken
         self._active: _Cycle | None = None  # the request that is being answered
@@ -155,10 +159,23 @@ class Door(HttpToolsProtocol):
             self._unread = None
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
-            self._ahead += len(data)
-            self._parse(data)
-            self._look_after()
+        if self._refused:
+            return
+        self._ahead += len(data)
+        known = self._again.read(data) if self._between else None
+        if known is None:
+            self._read(data)
+        else:
+            self._timer.clear()
+            self._begin_mcp(McpRequest(self, known[0], True, known[1]))
+        self._look_after()
+
+    def _read(self, data: bytes) -> None:
+        between, begun = self._between, self._begun
+        self._parse(data)
+        is_one = between and self._between and self._begun == begun + 1
+        if is_one and self._known is not None and self.cycle.keep_alive:
+            self._again.remember(data, self._known, self._body_length)
 
     def _look_after(self) -> None:
         """How much has been read, and whether to read on."""
@@ -215,6 +232,8 @@ class Door(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.url, self.headers = b"", []
         self._in_head, self._body_length, self._body_bytes = True, 0, 0
+        self._between = False
+        self._begun += 1
         self._current = None
         self._unwanted_upgrade = False
         self._timer.set(HEAD_TIME, HEAD_LATE)
@@ -238,8 +257,9 @@ class Door(HttpToolsProtocol):
         self._limit_body(MCP_BODY)
         self._in_head = False
         self._timer.set(BODY_TIME, BODY_LATE)
-        self._begin_mcp(known)
-        self._current = self.cycle
+        request = McpRequest(self, known, known.version != "1.0" and self.parser.should_keep_alive())
+        request.waiting_for_100_continue = known.expects_continue
+        self._begin_mcp(request)
 
     def _read_head(self, method: bytes, version: str) -> Head | None:
         """Raises Error for a head that may not come in. None for one that is not for /mcp/, which is begun here."""
@@ -298,6 +318,7 @@ class Door(HttpToolsProtocol):
         if self._upgrade is not None or self._unwanted_upgrade:
             return
         self._timer.clear()
+        self._between = True
         if isinstance(self.cycle, McpRequest):
             self.cycle.more_body = False
             if self._active is self.cycle:
@@ -307,28 +328,26 @@ class Door(HttpToolsProtocol):
 
     # ------------------------------------------------------------ requests at /mcp/
 
-    def _begin_mcp(self, head: Head) -> None:
-        request = McpRequest(self, head, head.version != "1.0" and self.parser.should_keep_alive())
-        request.waiting_for_100_continue = head.expects_continue
-        self._identify(request, head)
-        before = self.cycle
-        self.cycle = request
-        if before is None or before.response_complete:
-            self._start_asgi_task(request, self.app)
-        else:
-            self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
-
-    def _identify(self, request: McpRequest, head: Head) -> None:
+    def _begin_mcp(self, request: McpRequest) -> None:
         """Who sends this is known before its body is read: of nobody's body nothing is kept, and little is read."""
+        head = request.known
         try:
             request.principal = self._gate.identify(head.credential, head.client) if head.refusal is None else None
             request.refusal = head.refusal
         except Error as error:
             request.refusal = error
         if request.refusal is not None:
+            request.pieces.clear()
             self._body_limit = OTHER_BODY
-            if int(guard.field(self.headers, b"content-length") or 0) > OTHER_BODY:
+            if request.more_body and self._body_length > OTHER_BODY:
                 raise request.refusal
+        before, self.cycle = self.cycle, request
+        self._current = request
+        if before is None or before.response_complete:
+            self._start_asgi_task(request, self.app)
+        else:
+            request.waited = True
+            self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's word for: it is this request's turn."""
@@ -364,6 +383,7 @@ class Door(HttpToolsProtocol):
     async def _takes_answers(self, request: McpRequest) -> bool:
         """Whether the client reads on: one that sends requests and reads no answers would fill our memory with them."""
         try:
+            request.waited = True
             async with asyncio.timeout(BODY_TIME):
                 await request.drain()
         except TimeoutError:

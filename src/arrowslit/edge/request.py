@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 ONE_WRITE = 64 * 1024  # bytes that are gathered before they are written
+_BODILESS = (204, 304)
 
 
 class _InertEvent:
@@ -33,14 +35,16 @@ class McpRequest:
 
     message_event = _InertEvent()
 
-    def __init__(self, door: Door, head: Head, keep_alive: bool) -> None:
+    def __init__(self, door: Door, head: Head, keep_alive: bool, body: bytes | None = None) -> None:
+        """`body` if it is there whole; otherwise its pieces are still to come."""
+        self.known = head
         self.method = head.method
         self.path = head.path
         self.headers = head.headers
         self.principal: Principal | None = None  # one of these two is set by the door
         self.refusal: Error | None = None
-        self.pieces: list[bytes] = []  # of the body
-        self.more_body = True
+        self.pieces = [] if body is None else [body]
+        self.more_body = self.waited = body is None  # since it was known who sends it
         self.waiting_for_100_continue = False
         self.task: asyncio.Task[None] | None = None
         self.head_sent = False
@@ -69,17 +73,31 @@ class McpRequest:
 
     # ------------------------------------------------------------ Answer
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """See Answer."""
+        if self.head_sent or self.response_complete:
+            return
+        if self._bodiless or not self.keep_alive or status in _BODILESS:
+            self.head(status, [*headers, ("content-length", str(len(body)))])
+            self.piece(body)
+            self.end()
+            return
+        self.head_sent = self.response_complete = True
+        door = self._door
+        if not door.transport.is_closing():
+            fields = _always(door) + _lines(headers)
+            door.transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], fields, len(body), body))
+        door.on_response_complete()
+
     def head(self, status: int, headers: Headers) -> None:
         """See Answer. Without a content-length the body is sent in chunks."""
         if self.head_sent or self.response_complete:
             return
         self.head_sent = True
-        if status in (204, 304):
+        if status in _BODILESS:
             self._bodiless = True
             headers = [field for field in headers if field[0] != "content-length"]
-        lines = [STATUS_LINE[status]]
-        lines += [name + b": " + value + b"\r\n" for name, value in self._door.server_state.default_headers]
-        lines.append("".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1"))
+        lines = [STATUS_LINE[status], _always(self._door), _lines(headers)]
         announced = "content-length" in [name for name, _ in headers]
         if not announced and not self._bodiless:
             self._chunked = not self._old
@@ -125,12 +143,6 @@ class McpRequest:
             self._flush()
             await flow.drain()
 
-    def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer with a complete body."""
-        self.head(status, [*headers, ("content-length", str(len(body)))])
-        self.piece(body)
-        self.end()
-
     def problem(self, problem: Problem) -> None:
         """Answer with an error; on an answer that has begun, break it off."""
         if self.head_sent:
@@ -153,3 +165,21 @@ class McpRequest:
             transport.write(b"".join(self._out))
         self._out.clear()
         self._out_bytes = 0
+
+
+def _always(door: Door) -> bytes:
+    """The lines that stand in every answer."""
+    always = door.server_state.default_headers
+    return b"".join([name + b": " + value + b"\r\n" for name, value in always]) if always else b""
+
+
+def _lines(headers: Headers) -> bytes:
+    """Fields as they travel. A tuple of them is one that comes again."""
+    return _lines_again(headers) if type(headers) is tuple else _written(headers)
+
+
+def _written(headers: Headers) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+
+
+_lines_again = lru_cache(maxsize=256)(_written)

@@ -26,7 +26,7 @@ from arrowslit.relay.admission import Admission
 from arrowslit.relay.carriage import Carriage, Conclusion, Ticket, too_late_to_start
 from arrowslit.relay.deadline import Deadline, Deadlines
 from arrowslit.relay.definitions import Definitions
-from arrowslit.relay.heads import said
+from arrowslit.relay.heads import Said, said
 from arrowslit.relay.hub import Hub
 from arrowslit.relay.looking import Look
 from arrowslit.relay.pending import Key, Pending
@@ -112,20 +112,21 @@ class Calls:
 
     async def _post(self, caller: Caller, exchange: Exchange, answer: Answer) -> None:
         arrived = _now()
-        asked = _peek(exchange)
-        session = self._session(caller, exchange, asked)
+        heard = said(exchange.headers)
+        asked = _peek(exchange, heard)
+        session = self._session(caller, heard, asked)
         verdict = self._decide(caller, asked)
         if isinstance(verdict, Deny):
             await self._deny(caller, exchange, asked, verdict, answer)
             return
-        until = arrived + _deadline(asked, caller.grant)
+        ticket = self._ticket(caller, exchange, heard, asked, session, arrived)
+        assert ticket.seconds is not None
         try:
-            await self._admission.enter(caller.principal.tenant, caller.tunnel.id, until)
+            await self._admission.enter(caller.principal.tenant, caller.tunnel.id, arrived + ticket.seconds)
         except TimeoutError:
-            await self._never_sent(caller, asked, self._ticket(caller, exchange, asked, session, arrived), answer)
+            await self._never_sent(caller, asked, ticket, answer)
             return
         try:
-            ticket = self._ticket(caller, exchange, asked, session, arrived)
             await self._admitted(caller, asked, session, ticket, answer)
         finally:
             self._admission.leave(caller.principal.tenant, caller.tunnel.id)
@@ -224,7 +225,13 @@ class Calls:
         return None
 
     def _ticket(
-        self, caller: Caller, exchange: Exchange, asked: mcp.Asked, session: Session | None, arrived: float
+        self,
+        caller: Caller,
+        exchange: Exchange,
+        heard: Said,
+        asked: mcp.Asked,
+        session: Session | None,
+        arrived: float,
     ) -> Ticket:
         """What will be forwarded: the message that was authorised, written anew, with facts that only we write."""
         call_id = self._call_id(exchange)
@@ -235,7 +242,7 @@ class Calls:
             tunnel_id=caller.tunnel.id,
             target=grant.server.target,
             method="POST",
-            headers=_forwarded(exchange, session),
+            headers=_forwarded(heard, session),
             body=jsonrpc.write(stamped),
             began=arrived,
             seconds=_deadline(asked, grant),
@@ -275,19 +282,20 @@ class Calls:
         verdict = decide(caller.grant, caller.tunnel, caller.principal.tenant, None)
         if isinstance(verdict, Deny):
             raise Error(verdict.code, verdict.message, hint=verdict.hint)
+        heard = said(exchange.headers)
         if exchange.method == "GET":
-            _check_accept(exchange)
+            _check_accept(heard)
         try:
             mcp.check_version(mcp.routing_headers(exchange.headers))
         except jsonrpc.Refused as refused:
             raise Error(refused.code, refused.message) from refused
-        session = self._session(caller, exchange, None)
+        session = self._session(caller, heard, None)
         ticket = Ticket(
             call_id=self._call_id(exchange),
             tunnel_id=caller.tunnel.id,
             target=caller.grant.server.target,
             method=exchange.method,
-            headers=_forwarded(exchange, session),
+            headers=_forwarded(heard, session),
             body=b"",
             began=_now(),
             seconds=None if exchange.method == "GET" else DEADLINE,
@@ -354,9 +362,9 @@ class Calls:
 
     # ------------------------------------------------------------ sessions
 
-    def _session(self, caller: Caller, exchange: Exchange, asked: mcp.Asked | None) -> Session | None:
+    def _session(self, caller: Caller, heard: Said, asked: mcp.Asked | None) -> Session | None:
         """The session that the request names. Its id is good for the caller that it was given to, and nobody else."""
-        text = said(exchange.headers).session
+        text = heard.session
         if asked is not None and asked.message.kind is jsonrpc.Kind.RESPONSE and text is None:
             raise Error("unexpected_response", "a response was posted outside of any session")
         if text is None or (asked is not None and asked.era is mcp.Era.MODERN):
@@ -372,13 +380,13 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _peek(exchange: Exchange) -> mcp.Asked:
+def _peek(exchange: Exchange, heard: Said) -> mcp.Asked:
     """One strict reading; what JSON-RPC refuses becomes an Error that carries the id where it could be read."""
-    if not said(exchange.headers).json:
+    if not heard.json:
         raise Error(
             "media_type_unsupported", "a message is application/json", hint="send content-type: application/json"
         )
-    _check_accept(exchange)
+    _check_accept(heard)
     try:
         return mcp.peek(jsonrpc.read(exchange.body), exchange.headers)
     except jsonrpc.Refused as refused:
@@ -393,16 +401,15 @@ def _facts(principal: Principal, call_id: str) -> dict[str, str]:
     return facts
 
 
-def _check_accept(exchange: Exchange) -> None:
-    if not said(exchange.headers).acceptable:
+def _check_accept(heard: Said) -> None:
+    if not heard.acceptable:
         hint = "send accept: application/json, text/event-stream"
         raise Error("not_acceptable", "an answer is JSON or server-sent events", hint=hint)
 
 
-def _forwarded(exchange: Exchange, session: Session | None) -> Headers:
+def _forwarded(heard: Said, session: Session | None) -> Headers:
     """The caller's headers that MCP knows, with the session id as its server knows it; never a credential."""
-    headers = said(exchange.headers).forwarded
-    return [*headers, (SESSION_HEADER, session.id)] if session else headers
+    return [*heard.forwarded, (SESSION_HEADER, session.id)] if session else heard.forwarded
 
 
 def _deadline(asked: mcp.Asked, grant: Grant) -> float:
@@ -423,6 +430,4 @@ def _say(answer: Answer, ticket: Ticket, conclusion: Conclusion) -> None:
 
 
 def _whole(answer: Answer, problem: Problem) -> None:
-    answer.head(problem.status, [*problem.headers, ("content-length", str(len(problem.body)))])
-    answer.piece(problem.body)
-    answer.end()
+    answer.whole(problem.status, problem.headers, problem.body)

@@ -64,13 +64,14 @@ class Deadline:
         self._task = task
         self._cancels = task.cancelling()
         if self.when is not None:
-            self.move(self.when)
+            self._among = self._deadlines.add(self.when, asyncio.get_running_loop().time(), self._late)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._drop()
+        if self._among is not None:
+            self._among.discard(self._late)
         if self._expired and self._task.uncancel() <= self._cancels and kind is asyncio.CancelledError:
             raise TimeoutError from error
 

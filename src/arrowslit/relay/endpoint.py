@@ -42,8 +42,8 @@ class Endpoint:
         """Answer one request, whatever it is."""
         try:
             principal = request.caller()
-            if not self._is_good(principal):
-                raise _revoked()  # while the body came
+            if request.waited and not self._is_good(principal):
+                raise _revoked()  # meanwhile
             await self._call(principal, request)
         except Error as error:
             problem = mcp_problem(error)

@@ -125,8 +125,13 @@ class Hub:
         """See Links."""
         if server.target is not None:
             return
-        ready = [served for served in self._served.get(server.tunnel_id, ()) if served.link.usable]
-        if ready and not any(served.offers(None) for served in ready):
+        ready = []
+        for served in self._served.get(server.tunnel_id, ()):
+            if served.link.usable:
+                if served.offers(None):
+                    return
+                ready.append(served)
+        if ready:
             names = sorted({name for served in ready for name in served.targets if name is not None})
             raise Error(
                 "server_ambiguous",

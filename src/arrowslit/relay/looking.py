@@ -123,6 +123,12 @@ class _Heard:
         """Take note of what has passed."""
         self.page = mcp.page(answer)
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """See Answer."""
+        self.head(status, headers)
+        self.piece(body)
+        self.end()
+
     def head(self, status: int, headers: Headers) -> None:
         """See Answer."""
         self.status = status

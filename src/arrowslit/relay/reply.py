@@ -17,8 +17,9 @@ from arrowslit.errors import Error
 from arrowslit.link.breaks import with_breaks
 from arrowslit.link.link import LinkLost, Stream
 from arrowslit.protocol import events as ev
-from arrowslit.protocol import exchange, jsonrpc, mcp, media, sse
+from arrowslit.protocol import jsonrpc, mcp, sse
 from arrowslit.protocol.state import Ending
+from arrowslit.relay import heads
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.tunnel import Answer, Headers
 
@@ -26,8 +27,6 @@ HELD = 1 << 20  # bytes of a JSON answer that are held; a longer one is streamed
 MAX_RESULT = 64 << 20
 BEAT = 15.0  # seconds of silence after which a stream shows that it lives; proxies cut after 30 or 60
 COMMENT = b":\n\n"  # no event (WHATWG HTML, 9.2.6), so nobody can take it for an answer
-
-OUTCOME_HEADER = "arrowslit-outcome"
 
 Last = ev.StreamEnded | LinkLost
 
@@ -64,7 +63,8 @@ class Reply:
         self._seal = seal
         self._on_answer = on_answer
         self._headers: Headers = ()
-        self._held: bytearray | None = None
+        self._result_headers: Headers = ()
+        self._held: list[bytes] | None = None  # `size` bytes of a body that is not passed on yet
         self._events: sse.Events | None = None
         self._silent = True
         self._beat: asyncio.TimerHandle | None = None
@@ -89,12 +89,13 @@ class Reply:
                     await self._feed_in_pieces(self._events, event.data, self._filters)
                 else:
                     self._data(event.data)
-                await self._answer.drain()
+                if self._held is None:
+                    await self._answer.drain()
             elif type(event) is ev.HeadArrived:
-                self._head(exchange.response(event.head))
+                self._head(heads.answered(event.head))
             elif isinstance(event, ev.StreamEnded | LinkLost):
                 if self._held and self._filters is not None and _is_complete(event):
-                    self._held = bytearray(await _filtered(bytes(self._held), self._filters))
+                    self._held = [await _filtered(b"".join(self._held), self._filters)]
                 return event
 
     def finish(self) -> None:
@@ -103,15 +104,16 @@ class Reply:
         An event without its blank line is no event (WHATWG HTML, 9.2.6) and goes nowhere.
         """
         if self._held is not None:
-            body = bytes(self._held)
+            body = b"".join(self._held)
             if not self._is_answer(body):
                 return
             if self._reads is not None:
                 self._reads(body)
-            self._send_head([(OUTCOME_HEADER, "result"), ("content-length", str(len(body)))])
-            self._answer.piece(body)
-            self.answered = True
-        elif self._events is None:
+            assert self.status is not None
+            self.head_sent = self.answered = True
+            self._answer.whole(self.status, self._result_headers, body)
+            return
+        if self._events is None:
             self.answered = True
         if self.answered or self._expects is None:
             self._answer.end()
@@ -137,17 +139,16 @@ class Reply:
 
     # ------------------------------------------------------------ head and pieces
 
-    def _head(self, head: exchange.ResponseHead) -> None:
-        self.status = head.status
-        try:
-            self.streams_events = media.streams_events(head.status, head.headers)
-        except jsonrpc.Refused as refused:
-            raise Error(refused.code, refused.message) from refused
-        self._headers = [
-            (name, self._seal(value) if name == SESSION_HEADER else value)
-            for name, value in mcp.returnable(head.headers)
-            if name != "content-encoding"  # identity by now: nobody shall look for anything else
-        ]
+    def _head(self, head: heads.Answered) -> None:
+        self.status, self.streams_events = head.status, head.streams_events
+        if head.refused is not None:
+            raise Error("answer_unreadable", head.refused)
+        self._headers, self._result_headers = head.headers, head.as_result
+        if head.names_session:
+            self._headers = [
+                (name, self._seal(value) if name == SESSION_HEADER else value) for name, value in head.headers
+            ]
+            self._result_headers = [*self._headers, heads.AS_RESULT]
         if self.streams_events:
             self._events = sse.Events()
             self._send_head([] if any(name == "x-accel-buffering" for name, _ in self._headers) else [_UNBUFFERED])
@@ -155,7 +156,7 @@ class Reply:
                 self._answer.piece(COMMENT)  # some proxies hold a head back until something follows it
             self._beat = asyncio.get_running_loop().call_later(BEAT, self._show_life)
         else:
-            self._held = bytearray()
+            self._held = []
 
     def _data(self, data: bytes) -> None:
         self._count(data)
@@ -202,13 +203,13 @@ class Reply:
 
     def _hold(self, data: bytes) -> None:
         assert self._held is not None
-        self._held += data
+        self._held.append(data)
         if self._filters is not None:
-            if len(self._held) > mcp.LISTED:
+            if self.size > mcp.LISTED:
                 raise Error("result_too_large", f"a list that is filtered may have {mcp.LISTED >> 20} MiB")
-        elif len(self._held) > HELD:
+        elif self.size > HELD:
             self._send_head([])
-            self._answer.piece(bytes(self._held))
+            self._answer.piece(b"".join(self._held))
             self._held = None
 
     def _event(self, event: sse.Event) -> None:

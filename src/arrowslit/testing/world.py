@@ -143,6 +143,12 @@ class Heard:
     body: bytearray = field(default_factory=bytearray)
     ended: bool | None = None
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """See Answer."""
+        self.head(status, headers)
+        self.piece(body)
+        self.end()
+
     def head(self, status: int, headers: Headers) -> None:
         """See Answer."""
         self.status = status

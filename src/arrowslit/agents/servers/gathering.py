@@ -62,6 +62,12 @@ class Gathering:
         """Whether a stream has ended, so far in order, without the answer."""
         return self.streams and self.said is None and not self.too_large and not self.broken
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """See Answer."""
+        self.head(status, headers)
+        self.piece(body)
+        self.end()
+
     def head(self, status: int, headers: Headers) -> None:
         """See Answer."""
         fields = dict(headers)
