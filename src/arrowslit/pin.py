@@ -9,6 +9,8 @@ from typing import Protocol
 
 from arrowslit.errors import Error
 
+MOST = 2000  # tools of one server that one agent has pins of, where the server was granted whole: it chooses how many
+
 
 class PinState(StrEnum):
     """Whether a tool may be used as its server defines it now."""
@@ -70,6 +72,10 @@ class Pins(Protocol):
 
     def put(self, pin: Pin) -> bool:
         """Hold it in memory from now on; False, and nothing held, where the agent has too many of that server."""
+        ...
+
+    def has_room(self, agent_id: str, server: str) -> bool:
+        """Whether one more tool of that server could be held."""
         ...
 
     async def save(self, pin: Pin) -> None:

@@ -343,7 +343,13 @@ async def test_a_server_that_was_granted_whole_has_that_in_each_record(house: Ho
 async def test_a_tool_for_whose_pin_there_is_no_room_is_not_called(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arrowslit.store.pins.MOST", 0)
+    with monkeypatch.context() as full:
+        full.setattr("arrowslit.store.pins.MOST", 0)
 
-    assert await call(house) == "definition_refused"
-    assert fickle(house).tools == []
+        assert await call(house) == "definition_refused"
+        assert await listed(house) == []
+        assert fickle(house).tools == []
+        told = [each for each in house.ledger() if each["kind"] == "definition"]
+        assert [(each["tool"], each["state"]) for each in told] == [("echo", "no_room")]
+
+    assert await call(house) == "result"  # there is room again

@@ -64,13 +64,21 @@ class Definitions:
     def decide(self, grant: Grant, tool: str) -> Allow | Deny:
         """Whether a granted tool may be called, as far as its definition is known."""
         pin = self._pins.find(grant.agent_id, grant.server.name, tool)
-        if pin is None and (grant.agent_id, grant.server.name) in self._crowded:
+        if pin is None and self._is_crowded(grant):
             return Deny("definition_refused", f"the server has more tools than can be pinned: {echo(tool)}", _FEWER)
         if pin is None or pin.offered is None:
             return ALLOW
         error = definitions.refusal(pin)
         assert error is not None
         return Deny(error.code, error.message, error.hint or "")
+
+    def _is_crowded(self, grant: Grant) -> bool:
+        """Whether tools were left out for want of room. As soon as there is some, the list has to be made anew."""
+        key = grant.agent_id, grant.server.name
+        if key in self._crowded and self._pins.has_room(*key):
+            self._crowded.discard(key)
+            self._listed.pop(key, None)
+        return key in self._crowded
 
     def are_known(self, grant: Grant) -> bool:
         """Whether the server's list was made since it can have changed last: then a call needs no list before it."""
@@ -129,10 +137,18 @@ class Definitions:
         pin = definitions.seen(before, names, reading, self._clock.now())
         if pin is not before:
             if not self._pins.put(pin):
-                self._crowded.add((grant.agent_id, grant.server.name))
+                self._leave_out(pin, reading.digest)
                 return False
             self._later(self._keep(pin))
         return pin.state is PinState.PINNED
+
+    def _leave_out(self, pin: Pin, digest: str) -> None:
+        """There is no room for a pin: say so, once for all tools of that server that this agent is not shown."""
+        key = pin.agent_id, pin.server
+        if key not in self._crowded:
+            self._crowded.add(key)
+            log.warning("%s lists more tools than can be pinned for %s; the others are left out", pin.server, key[0])
+            self._later(self._record(pin, "no_room", digest, "the server lists more tools than can be pinned"))
 
     def server_changed(self, server: Server) -> None:
         """A server said that its tools are others now."""
@@ -154,17 +170,20 @@ class Definitions:
         """Bring what was seen to the ledger and to disk. It holds in memory already."""
         latest = pin.offered or pin.approved
         assert latest is not None
-        fields = {"agent": pin.agent_id, "server": pin.server, "tool": pin.tool, "state": pin.state.value}
-        try:
-            await self._ledger.append("definition", {**fields, "digest": latest.digest, "reason": latest.refused})
-        except Error as error:
-            log.error("what became of the definition of %s could not be recorded: %s", pin.tool, error)
+        await self._record(pin, pin.state.value, latest.digest, latest.refused)
         if pin.state is not PinState.PINNED:
             log.warning("the tool %s of %s is off for %s: %s", pin.tool, pin.server, pin.agent_id, pin.state.value)
         try:
             await self._pins.save(pin)
         except Exception:
             log.exception("the definition of %s could not be kept; it holds until this relay ends", pin.tool)
+
+    async def _record(self, pin: Pin, state: str, digest: str, reason: str | None) -> None:
+        fields = {"agent": pin.agent_id, "server": pin.server, "tool": pin.tool, "state": state}
+        try:
+            await self._ledger.append("definition", {**fields, "digest": digest, "reason": reason})
+        except Error as error:
+            log.error("what became of the definition of %s could not be recorded: %s", pin.tool, error)
 
 
 class _Result(msgspec.Struct):

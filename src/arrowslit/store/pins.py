@@ -9,11 +9,9 @@ import msgspec
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from arrowslit.pin import Pin, Seen
+from arrowslit.pin import MOST, Pin, Seen
 from arrowslit.store.database import Database
 from arrowslit.store.tables import tool_pins as table
-
-MOST = 2000  # tools of one server that one agent has pins of, where the server was granted whole: it chooses how many
 
 
 class StoredPins:
@@ -45,10 +43,14 @@ class StoredPins:
     def put(self, pin: Pin) -> bool:
         """See `Pins.put`."""
         pins = self._pins.setdefault((pin.agent_id, pin.server), {})
-        if len(pins) >= MOST and pin.tool not in pins:
+        if pin.tool not in pins and not self.has_room(pin.agent_id, pin.server):
             return False
         pins[pin.tool] = pin
         return True
+
+    def has_room(self, agent_id: str, server: str) -> bool:
+        """See `Pins.has_room`."""
+        return len(self._pins.get((agent_id, server), ())) < MOST
 
     async def save(self, pin: Pin) -> None:
         """See `Pins.save`."""

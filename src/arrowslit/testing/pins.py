@@ -28,6 +28,10 @@ class MemoryPins:
         self.pins[pin.agent_id, pin.server, pin.tool] = pin
         return True
 
+    def has_room(self, agent_id: str, server: str) -> bool:
+        """See Pins."""
+        return True
+
     async def save(self, pin: Pin) -> None:
         """See Pins."""
         self.saved.append(pin)

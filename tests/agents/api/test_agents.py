@@ -202,6 +202,16 @@ async def test_a_whole_server_is_granted_in_so_many_words_and_every_answer_warns
     assert sent_back == agent
 
 
+async def test_an_agent_whose_server_has_more_tools_than_can_be_pinned_warns(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arrowslit.agents.api.definitions.MOST", 0)
+
+    agent = await admin.ok("POST", "/v1/agents", {**OFFICIAL, "tools": [toolset(allow_everything=True)]})
+
+    assert "neither listed nor called" in agent["warnings"][1]
+
+
 async def test_an_update_makes_a_version_and_keeps_what_it_does_not_mention(
     admin: Caller, store: Store, clock: ManualClock
 ) -> None:

@@ -16,7 +16,7 @@ from arrowslit.agents.api.toolsets import Reader, show_server, show_toolset
 from arrowslit.clock import rfc3339
 from arrowslit.environment import Environments
 from arrowslit.errors import Error
-from arrowslit.pin import Pin, PinState
+from arrowslit.pin import MOST, Pin, PinState
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def show(agent: Agent, pins: Sequence[Pin]) -> Mapping[str, object]:
         "created_at": rfc3339(agent.created_at),
         "updated_at": rfc3339(agent.updated_at),
         "archived_at": None if agent.archived_at is None else rfc3339(agent.archived_at),
-        "warnings": [*_warnings(agent.definition), *_switched_off(agent, pins)],
+        "warnings": [*_warnings(agent.definition), *_crowded(agent, pins), *_switched_off(agent, pins)],
     }
 
 
@@ -147,6 +147,13 @@ def _warnings(definition: Definition) -> Iterator[str]:
             yield f"every tool of {name} is allowed, also those that it grows later; so are its resources and prompts"
     if definition.builtin is not None and definition.builtin.enabled:
         yield f"{' and '.join(WEB_TOOLS)} do not run here: they stay off, although the sandbox's other tools are on"
+
+
+def _crowded(agent: Agent, pins: Sequence[Pin]) -> Iterator[str]:
+    """Servers of which no further tool can be pinned, and so none is listed or called."""
+    for server in agent.grants():
+        if sum(pin.server == server for pin in pins) >= MOST:
+            yield f"{MOST} tools of {server} are pinned, which is the most: any others are neither listed nor called"
 
 
 def _switched_off(agent: Agent, pins: Sequence[Pin]) -> Iterator[str]:
