@@ -53,6 +53,9 @@ def refusal(body: bytes, **limits: int) -> str:
         ("AZ-04 in arguments", call(rb'{"a":1,"\u0061":2}'), "duplicate_key"),
         ("AZ-04 surrogates", call('{"😀":1,"\\ud83d\\ude00":2}'.encode()), "duplicate_key"),
         ("AZ-04 solidus", call(rb'{"a/b":1,"a\/b":2}'), "duplicate_key"),
+        ("AZ-04 a colon for a colon", call(rb'{"a":1,"a":"\u003a"}'), "duplicate_key"),
+        ("AZ-04 a colon for a colon, in the key", call(rb'{"\u003A":1,":":2}'), "duplicate_key"),
+        ("AZ-04 no escape but the look of one", call(rb'{"a":":","a":"\\u003a:"}'), "duplicate_key"),
         ("AZ-05 Name", call(more=b',"Name":"danger"'), "unknown_member"),
         ("AZ-05 NAME", call(more=b',"NAME":"danger"'), "unknown_member"),
         ("AZ-05 Params", CALL[:-1] + b',"Params":{"name":"danger"}}', "unknown_member"),
@@ -320,6 +323,33 @@ def test_all_parsers_read_alike_what_was_written(body: bytes) -> None:
     assert json.loads(written) == expected
     assert msgspec.json.decode(written) == expected
     assert pydantic_core.from_json(written) == expected
+
+
+colons = st.text(st.sampled_from('a:"\\u03{'), max_size=6)
+
+
+@st.composite
+def keys_at_will(draw: st.DrawFn) -> tuple[bytes, bool]:
+    """A call whose arguments hold colons wherever JSON may have one, and whether a key stands twice among them."""
+    keys = draw(st.lists(colons, min_size=1, max_size=5))
+
+    def written(text: str) -> str:
+        quoted = json.dumps(text)
+        return quoted.replace(":", draw(st.sampled_from([":", r"\u003a", r"\u003A"])))
+
+    members = ",".join(f"{written(key)} :{written(draw(colons))}" for key in keys)
+    return call(f'[{{"deep":{{{members}}}}}]'.encode()), len(set(keys)) < len(keys)
+
+
+@pytest.mark.promise("P8")
+@given(keys_at_will())
+def test_a_key_that_stands_twice_is_found_wherever_colons_stand_in_strings(drawn: tuple[bytes, bool]) -> None:
+    body, twice = drawn
+    # arguments are a list here, which JSON-RPC lets in; what a tool may be called with is not its business
+    if twice:
+        assert refusal(body) == "duplicate_key"
+    else:
+        assert read(body).method == "tools/call"
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode(errors="surrogatepass")))
