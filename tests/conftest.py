@@ -12,6 +12,7 @@ from speaker import Speaker
 
 from arrowslit.app import config
 from tests.support import leaks
+from tests.support.ports import free_port
 
 pytest_plugins = ["tests.fixtures_postgres"]  # one PostgreSQL for everybody
 
@@ -33,6 +34,12 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What looks at what all the others left behind comes last."""
     items.sort(key=lambda item: item.name == "test_nothing_that_the_suite_left_behind_holds_a_secret")
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port where nobody listens, and nobody will."""
+    return free_port()
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from typing import Any, Self, TypeVar
 
 from arrowslit.app.config import RelayAddress, parse_relay
 from arrowslit.client.api import Api
+from tests.support.ports import free_port
 
 T = TypeVar("T")
 
@@ -220,7 +221,7 @@ class Relay(Program):
     def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.state = folder / "relay"
         super().__init__(folder, ["serve", "--state", str(self.state), "--json", *options], env or {})
-        self._port = 0
+        self._port = free_port()
         self.said: dict[str, Any] = {}
 
     def spawn(self) -> None:
@@ -233,7 +234,6 @@ class Relay(Program):
     def wait_ready(self) -> None:
         """Returns once it listens."""
         self.said = json.loads(self.wait_for_out("listen"))
-        self._port = int(self.said["listen"].rpartition(":")[2])
 
     @property
     def url(self) -> str:

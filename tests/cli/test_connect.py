@@ -19,6 +19,7 @@ from arrowslit.errors import Error
 from tests.cli.conftest import Scene
 from tests.cli.kit import at, invoke
 from tests.harness import Connector, Program, Relay, Tunnel, until
+from tests.support.ports import free_port
 from tests.support.processes import below, of_each
 
 SERVER = Path(__file__).with_name("servers.py")
@@ -406,8 +407,7 @@ def test_a_signal_before_it_is_connected_ends_it_as_well(relay: Relay, tmp_path:
 
 
 def test_health_is_on_loopback_and_says_what_is_wrong(relay: Relay, tunnel: Tunnel, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     with programs.over_http("canary") as url, httpx2.Client(base_url=base, trust_env=False) as http:
         key = relay.key(relay.agent(tunnel.name, tunnel, ["echo"]), "acme")
@@ -442,8 +442,7 @@ def test_health_is_on_loopback_and_says_what_is_wrong(relay: Relay, tunnel: Tunn
 
 
 def test_health_tells_several_targets_apart(relay: Relay, tunnel: Tunnel, canary: str, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     file = tmp_path / "connector.toml"
     file.write_text(

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from arrowslit.errors import Error
 from tests.cli.kit import invoke
 from tests.harness import Done, Relay, arrowslit, environment
 from tests.sandbox.worker.kit import WALLS, Sandboxes
+from tests.support.ports import free_port
 
 NO_WALLS = ("--isolation", "none", "--i-know-there-is-no-isolation")
 
@@ -348,10 +348,3 @@ def test_a_key_is_not_sent_in_clear_and_health_stays_here() -> None:
 def test_ranges_of_users_and_names_of_limits_are_read() -> None:
     assert parse_uids("2000000000-2000000001") == range(2000000000, 2000000002)
     assert parse_degraded(["pids,memory", "cpu"]) == ("memory", "cpu", "pids")
-
-
-def free_port() -> int:
-    """A port of loopback where nothing listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

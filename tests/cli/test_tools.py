@@ -13,6 +13,7 @@ import pytest
 from tests.cli.conftest import Scene
 from tests.cli.kit import at, invoke
 from tests.harness import Connector, Relay, until
+from tests.support.ports import free_port
 
 SERVER = Path(__file__).with_name("servers.py")
 TOOLS = ["fails", "refuses", "many", "slow", "dies"]
@@ -197,8 +198,7 @@ def test_a_key_of_another_agent_does_not_learn_that_this_one_exists(scene: Scene
 
 
 def test_nobody_at_the_address_is_said_as_such(scene: Scene) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
 
     done = invoke("tools", "stock", "inventory", ARROWSLIT_RELAY=f"http://127.0.0.1:{port}", ARROWSLIT_API_KEY="k")
 

@@ -80,12 +80,14 @@ async def test_a_second_sigterm_does_not_wait_for_anybody(relay: Relay) -> None:
     headers = (*JSON, bearer(relay.key(AGENT, "acme")))
     port, target = int(relay.url.rpartition(":")[2]), FakeTarget()
     dialler = connector(f"ws://127.0.0.1:{port}/connect", tunnel.token, target)
-    async with kept(dialler), dial(port) as calling:
+    async with kept(dialler), dial(port) as idle, dial(port) as calling:
         await until(lambda: dialler.state.connected)
+        await idle.send(request("GET", "/healthz"))
+        await idle.answer()
         await calling.send(request("POST", ENDPOINT, call("hang"), headers=headers))
         await until(lambda: target.tools == ["hang"])
         relay.signal(signal.SIGTERM)
-        await asyncio.sleep(0.3)
+        assert await idle.rest() == b"", "it has heard the first: two at once would be one"
         relay.signal(signal.SIGTERM)
         answer = await calling.answer()
         assert (answer.status, answer.code) == (200, "outcome_unknown")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import subprocess
@@ -73,6 +74,7 @@ async def test_a_second_relay_cannot_write_the_same_ledger(tmp_path: Path) -> No
 
 
 async def test_a_closed_disk_leaves_no_file_open(tmp_path: Path) -> None:
+    gc.collect()  # what other tests left behind is closed now, and not meanwhile
     before = psutil.Process().num_fds()
 
     with disk_in(tmp_path) as disk:

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.appending import LONG, appending
 from tests.e2e.door import until
 from tests.harness import Relay
+from tests.support.ports import free_port
 from tests.support.processes import below, of_each
 
 pytestmark = pytest.mark.promise("P1")
@@ -38,8 +39,7 @@ async def test_a_connector_listens_nowhere_whatever_it_does(kind: str, relay: Re
 
 
 async def test_with_health_it_listens_on_loopback_and_nowhere_else(relay: Relay, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with appending(relay, "stdio", tmp_path, "--health", f"127.0.0.1:{port}") as scene:
         assert open_to_others(scene.stage.connector.pid) == [("127.0.0.1", port)]
         async with httpx2.AsyncClient(trust_env=False) as http:

@@ -137,11 +137,11 @@ async def test_a_server_that_does_not_answer_is_given_up(caps: Caps, code: Refus
 
 
 async def test_what_goes_on_slowly_is_not_idle() -> None:
-    async with origin(stubborn=True) as server, gate(private(server.port), caps=Caps(idle=0.2)) as at:
+    async with origin(stubborn=True) as server, gate(private(server.port), caps=Caps(idle=1)) as at:
         _, writer = await at.open()
         writer.write(post(server.port, 100))
         for _ in range(5):
-            await asyncio.sleep(0.08)
+            await asyncio.sleep(0.25)
             writer.write(b"x")
         writer.close()
         attempt = await at.attempt()
