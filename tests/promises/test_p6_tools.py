@@ -223,6 +223,7 @@ async def test_a_list_that_a_server_replays_on_a_stream_is_cut_down_as_well(
     with plain.over_http() as url, served(relay, url, granted, *options) as stage:
         async with stage.door() as client:
             await client.initialize()
+            await names_of(client)  # what is replayed is shown as far as it is pinned
             async with client.stream({"last-event-id": "r0"}) as response:
                 replayed = await response.aread()
 
