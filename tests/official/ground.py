@@ -56,11 +56,11 @@ def bash(command: str) -> str:
     return call("bash", command=command)
 
 
-def hurry() -> Fault:
-    """Lets a worker beat every second: it is told that its lease is short."""
+def hurry(ttl: int = 2) -> Fault:
+    """Lets a worker beat every second, or twice in `ttl` seconds: it is told that its lease is short."""
 
     def hurried(answer: Message) -> Message:
-        return replace(answer, body=json.dumps({**answer.json, "ttl_seconds": 2}).encode())
+        return replace(answer, body=json.dumps({**answer.json, "ttl_seconds": ttl}).encode())
 
     return Fault(BEAT, Does(change=hurried))
 

@@ -59,7 +59,8 @@ async def hb_stopping(ground: Ground) -> None:
 
 async def hb_500(ground: Ground) -> None:
     """For as long as its lease may last the worker tries again; then it lets go, and does not stop the item."""
-    async with ground.stage(hurry(), Fault(BEAT, Does(answer=said(500)), first=2, last=2)) as stage:
+    patient = hurry(6)  # a busy machine answers the second within three seconds, before the lease may have ended
+    async with ground.stage(patient, Fault(BEAT, Does(answer=said(500)), first=2, last=2)) as stage:
         session = await stage.session(bash(MID))
         async with stage.worker():
             await stage.proxy.until(BEAT, status=500)
