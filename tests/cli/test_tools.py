@@ -13,6 +13,7 @@ import pytest
 from tests.cli.conftest import Scene
 from tests.cli.kit import at, invoke
 from tests.harness import Connector, Relay, until
+from tests.support.lines import whole_lines
 from tests.support.ports import free_port
 
 SERVER = Path(__file__).with_name("servers.py")
@@ -239,7 +240,5 @@ def _refuse_everything(listener: socket.socket, stop: threading.Event) -> None:
 
 def ledger(relay: Relay, holding: str) -> list[str]:
     """The lines of the ledger that hold that text."""
-    lines = [
-        line for path in sorted((relay.state / "ledger").glob("*.jsonl")) for line in path.read_text().splitlines()
-    ]
-    return [line for line in lines if f'"{holding}"' in line]
+    paths = sorted((relay.state / "ledger").glob("*.jsonl"))
+    return [line for path in paths for line in map(bytes.decode, whole_lines(path)) if f'"{holding}"' in line]

@@ -15,6 +15,7 @@ from tests.e2e.door import MODERN, Door
 from tests.e2e.stage import Stage, served
 from tests.harness import Relay
 from tests.support import processes
+from tests.support.lines import whole_lines
 
 LONG = 60_000
 """Milliseconds that a tool works: longer than any test waits."""
@@ -30,7 +31,7 @@ class Appending:
     @property
     def lines(self) -> list[str]:
         """What was executed, in order."""
-        return self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.decode() for line in whole_lines(self.log)]
 
     @property
     def server(self) -> psutil.Process:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.lines import whole_lines
+
 SERVER = Path(__file__).parent / "targets" / "plain.py"
 
 
@@ -64,7 +66,7 @@ class Log:
         return self.heard("tools/call")
 
     def _lines(self) -> list[str]:
-        return self.path.read_text().splitlines() if self.path.exists() else []
+        return [line.decode() for line in whole_lines(self.path)]
 
 
 def command(kind: str, **flags: object) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from tests.e2e.door import LEGACY, Door, door
 from tests.harness import Connector, Relay, Tunnel, until
+from tests.support.lines import records
 
 _numbers = count(1)
 
@@ -41,9 +41,7 @@ class Stage:
 
     def records(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The records in the relay's ledger."""
-        paths = sorted((self.relay.state / "ledger").glob("*.jsonl"))
-        lines = [line for path in paths for line in path.read_text().splitlines(keepends=True)]
-        found = [json.loads(line) for line in lines if line.endswith("\n")]
+        found = records(sorted((self.relay.state / "ledger").glob("*.jsonl")))
         return [each for each in found if kind in (None, each["kind"])]
 
     def outcomes(self, tool: str) -> list[str | None]:

@@ -19,6 +19,7 @@ from anthropic.lib.tools.agent_toolset import beta_agent_toolset_20260401
 from tests.official.message import Message
 from tests.official.place import served, words
 from tests.official.proxy import WAIT, Does, Fault, Proxy, proxy
+from tests.support.lines import whole_lines
 
 POLL, ACK, BEAT, STOP = "GET .*/work/poll", "POST .*/ack", "POST .*/heartbeat", "POST .*/stop"
 SESSION, SEND = "GET /v1/sessions/[^/]+", "POST /v1/sessions/[^/]+/events"
@@ -152,8 +153,7 @@ class Stage:
     @property
     def ran(self) -> int:
         """How often ONCE or MID were run."""
-        path = self.workdir / "ran.txt"
-        return len(path.read_text().splitlines()) if path.exists() else 0
+        return len(whole_lines(self.workdir / "ran.txt"))
 
     def finished(self, events: Sequence[Any]) -> None:
         """The turn is over, and its one call was run once, with this result."""

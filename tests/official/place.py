@@ -15,6 +15,7 @@ from typing import Any
 import anthropic
 
 from tests.harness import Connector, Relay, Tunnel
+from tests.support.lines import records
 
 ISSUES = Path(__file__).with_name("issues_mcp.py")
 
@@ -51,8 +52,7 @@ class Place:
 
     def model_log(self) -> list[dict[str, Any]]:
         """What the scripted model was asked, in order."""
-        path = self.relay.state / "scripted-model.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return records([self.relay.state / "scripted-model.jsonl"])
 
 
 @contextmanager

@@ -5,7 +5,6 @@ The relay's clock is turned, so that a lease ends when the story says so.
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from tests.official.ground import (
 )
 from tests.official.inside import TurnedClock, relay
 from tests.official.proxy import Exchange
+from tests.support.lines import records
 
 NO_GUESS = {
     "type": "text",
@@ -132,5 +132,4 @@ async def test_a_call_that_no_worker_has_seen_is_run_by_the_next(tmp_path: Path)
 
 def ledger(folder: Path) -> list[dict[str, Any]]:
     """All records."""
-    files = sorted((folder / "relay" / "ledger").glob("*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return records(sorted((folder / "relay" / "ledger").glob("*.jsonl")))

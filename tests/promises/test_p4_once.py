@@ -58,7 +58,7 @@ async def test_a_call_whose_connector_is_killed_goes_to_another_only_if_it_may_b
 ) -> None:
     with two(relay, tmp_path) as scene:
         async with scene.stage.door(version=MODERN) as client:
-            call = asyncio.create_task(client.call(tool, {"canary": "one", "delay_ms": 1_500}))
+            call = asyncio.create_task(client.call(tool, {"canary": "one", "delay_ms": 3_000}))
             holder = await until(
                 lambda: 1 + scene.handed_over("one").index(1) if any(scene.handed_over("one")) else 0, ""
             )

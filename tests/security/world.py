@@ -20,6 +20,7 @@ from arrowslit.clock import rfc3339
 from tests.e2e import plain
 from tests.e2e.door import LEGACY, MODERN, events
 from tests.harness import Connector, Relay, Tunnel, until
+from tests.support.lines import records, whole_lines
 
 JSON = dict[str, Any]
 MODEL_KEY = "sk-ant-no-key-of-anybody-7f3a91"
@@ -150,13 +151,11 @@ class World:
     def lines(self) -> list[bytes]:
         """The same as it is stored."""
         paths = sorted((self.relay.state / "ledger").glob("*.jsonl"))
-        lines = [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]
-        return [line for line in lines if line.endswith(b"\n")]
+        return [line + b"\n" for path in paths for line in whole_lines(path)]
 
     def model_log(self) -> list[JSON]:
         """What the model was asked."""
-        path = self.relay.state / "scripted-model.jsonl"
-        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        return records([self.relay.state / "scripted-model.jsonl"])
 
 
 def refusal(response: httpx2.Response) -> tuple[int, str]:

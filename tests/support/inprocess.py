@@ -30,6 +30,7 @@ from arrowslit.connector.targets.target import Target
 from arrowslit.link import websocket
 from arrowslit.policy.ceiling import OPEN, Ceiling
 from tests.support.front import Front, listening
+from tests.support.lines import records
 from tests.support.target import FakeTarget
 from tests.support.wire import Answer, Wire, dial, request, until
 
@@ -102,8 +103,7 @@ class House:
 
     def ledger(self) -> list[dict[str, Any]]:
         """All records so far."""
-        files = sorted((self.folder / "relay" / "ledger").glob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return records(sorted((self.folder / "relay" / "ledger").glob("*.jsonl")))
 
     def outcomes(self) -> list[str]:
         """The outcomes that are on record."""

@@ -24,6 +24,7 @@ from arrowslit.protocol import sse
 from arrowslit.tunnel import Headers
 from tests.harness import PATIENCE
 from tests.support import processes
+from tests.support.lines import records
 
 
 def end_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +219,7 @@ def raw(folder: Path, *flags: str, clock: Clock | None = None, most: int = 64, s
 
 def heard(folder: Path) -> list[dict[str, Any]]:
     """Every message that the raw servers of `raw(folder)` have read."""
-    log = folder / "log"
-    return [json.loads(line) for line in log.read_bytes().splitlines()] if log.exists() else []
+    return records([folder / "log"])
 
 
 @asynccontextmanager

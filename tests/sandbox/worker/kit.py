@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import psutil
 
 from tests.harness import Program
+from tests.support.lines import records
 from tests.support.processes import below, words
 
 UIDS = "1900003000-1900003099"
@@ -45,8 +45,7 @@ class Sandboxes(Program):
     @property
     def records(self) -> list[dict[str, Any]]:
         """Its own ledger."""
-        files = sorted((self.state / "ledger").glob("*.jsonl"))
-        return [json.loads(line) for each in files for line in each.read_text().splitlines()]
+        return records(sorted((self.state / "ledger").glob("*.jsonl")))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Its records of one kind."""

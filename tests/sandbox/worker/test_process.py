@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,6 +37,7 @@ from tests.official.ground import (
 from tests.official.inside import TurnedClock, relay
 from tests.sandbox.worker.kit import Sandboxes
 from tests.support import processes
+from tests.support.lines import records
 from tests.support.processes import alive
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -172,8 +172,7 @@ async def test_every_execution_and_every_attempt_is_recorded_here_and_there(shar
 def _told(shared: Shared, session: str, count: int) -> list[dict[str, Any]] | None:
     """What the relay keeps of what the worker said, once it is so much."""
     files = sorted((shared.stage.ground.folder / "relay" / "ledger").glob("*.jsonl"))
-    records = [json.loads(line) for each in files for line in each.read_text().splitlines()]
-    found = [each["said"] for each in records if each["kind"] == "said_by_worker" and each["session"] == session]
+    found = [each["said"] for each in records(files) if each["kind"] == "said_by_worker" and each["session"] == session]
     return found if len(found) == count else None
 
 
