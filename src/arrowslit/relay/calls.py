@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
 from typing import Self
-
-import msgspec
 
 from arrowslit.clock import Clock
 from arrowslit.edge.problem import Problem, mcp_problem
 from arrowslit.errors import Error
 from arrowslit.ids import RandomBytes, new_id
-from arrowslit.outcome import Effect, Outcome
+from arrowslit.outcome import Outcome
 from arrowslit.pin import Pins
-from arrowslit.policy.decide import LIST_METHODS, Allow, Deny, decide
-from arrowslit.principal import Grant, Grants, Principal
+from arrowslit.policy.decide import Allow, Deny, decide
+from arrowslit.principal import Grants, Principal
 from arrowslit.protocol import jsonrpc, mcp
 from arrowslit.record import CallLedger, Fields
-from arrowslit.relay import records
+from arrowslit.relay import records, ticketing
 from arrowslit.relay.admission import Admission
+from arrowslit.relay.callers import Caller, Callers
 from arrowslit.relay.carriage import Carriage, Conclusion, Ticket, too_late_to_start
 from arrowslit.relay.deadline import Deadline, Deadlines
 from arrowslit.relay.definitions import Definitions
@@ -30,24 +28,10 @@ from arrowslit.relay.heads import Said, said
 from arrowslit.relay.hub import Hub
 from arrowslit.relay.looking import Look
 from arrowslit.relay.pending import Key, Pending
-from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.relay.sessions import Seal, Session
-from arrowslit.tunnel import Answer, Exchange, Headers, Tunnel, Tunnels
+from arrowslit.tunnel import Answer, Exchange, Tunnels
 
 log = logging.getLogger(__name__)
-
-DEADLINE = 60.0  # seconds, where neither the call nor the agent says otherwise
-TENANT, CALL_ID = "tenant", "call-id"  # in `_meta`, below protocol.mcp.NAMESPACE
-INTRODUCTIONS = frozenset({"initialize", "server/discover"})  # in whose answers a server says what it is
-ALIASES = {"tenant": TENANT}  # a bare key as well, for code that follows the article
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who calls, and on the ground of what."""
-
-    principal: Principal
-    grant: Grant
-    tunnel: Tunnel
 
 
 class Calls:
@@ -67,12 +51,9 @@ class Calls:
         clock: Clock,
         random: RandomBytes,
     ) -> None:
-        self._grants = grants
-        self._tunnels = tunnels
         self._hub = hub
         self._ledger = ledger
         self._admission = admission
-        self._seal = seal
         self._denials = denials
         self._clock = clock
         self._random = random
@@ -80,6 +61,7 @@ class Calls:
         self._deadlines = Deadlines()
         self._last_words = asyncio.TaskGroup()
         self._definitions = Definitions(pins, hub, ledger, clock, self._last_words.create_task)
+        self._callers = Callers(grants, tunnels, hub, seal, self._definitions)
         self._looking: dict[tuple[str, str], asyncio.Lock] = {}  # by agent and server: one look at a time
 
     async def __aenter__(self) -> Self:
@@ -94,12 +76,7 @@ class Calls:
 
     async def call(self, principal: Principal, agent: str, server: str, exchange: Exchange, answer: Answer) -> None:
         """Carry one exchange. Raises Error for a request that never became a call; then nothing was answered."""
-        grant = self._grants.find(principal, agent, server)
-        tunnel = self._tunnels.get(grant.server.tunnel_id)
-        if tunnel is None:
-            raise Error("server_not_found", "the tunnel of this server is gone", hint="grant the agent another server")
-        self._hub.check(grant.server)
-        caller = Caller(principal, grant, tunnel)
+        caller = self._callers.find(principal, agent, server)
         match exchange.method:
             case "POST":
                 await self._post(caller, exchange, answer)
@@ -119,10 +96,17 @@ class Calls:
         if isinstance(verdict, Deny):
             await self._deny(caller, exchange, asked, verdict, answer)
             return
-        ticket = self._ticket(caller, exchange, heard, asked, session, arrived)
-        assert ticket.seconds is not None
+        ticket = ticketing.of_message(
+            caller,
+            asked,
+            heard,
+            self._definitions,
+            call_id=self._call_id(exchange),
+            session=session,
+            arrived=arrived,
+        )
         try:
-            await self._admission.enter(caller.principal.tenant, caller.tunnel.id, arrived + ticket.seconds)
+            await self._admission.enter(caller.principal.tenant, caller.tunnel.id, ticket.until)
         except TimeoutError:
             await self._never_sent(caller, asked, ticket, answer)
             return
@@ -184,7 +168,7 @@ class Calls:
         grant = caller.grant
         lock = self._looking.setdefault((grant.agent_id, grant.server.name), asyncio.Lock())
         try:
-            with Deadline(self._deadlines, ticket.began + _deadline(asked, grant)):
+            with Deadline(self._deadlines, ticket.until):
                 await lock.acquire()  # the looks of others, each of which may take its time
         except TimeoutError:
             return Conclusion.failed(too_late_to_start())
@@ -208,8 +192,8 @@ class Calls:
             shows=self._definitions.shows(grant),
             carry=self._carry,
             new_id=lambda: new_id("call", self._random),
-            facts=partial(_facts, caller.principal),
-            aliases=ALIASES,
+            facts=caller.facts,
+            aliases=ticketing.ALIASES,
         )
         try:
             await self._ledger.append("listed", records.listed(caller.principal, grant, ticket))
@@ -223,52 +207,6 @@ class Calls:
         if is_known:
             self._definitions.listed(grant, moment)
         return None
-
-    def _ticket(
-        self,
-        caller: Caller,
-        exchange: Exchange,
-        heard: Said,
-        asked: mcp.Asked,
-        session: Session | None,
-        arrived: float,
-    ) -> Ticket:
-        """What will be forwarded: the message that was authorised, written anew, with facts that only we write."""
-        call_id = self._call_id(exchange)
-        stamped = mcp.stamp(asked.message, _facts(caller.principal, call_id), ALIASES)
-        grant = caller.grant
-        return Ticket(
-            call_id=call_id,
-            tunnel_id=caller.tunnel.id,
-            target=grant.server.target,
-            method="POST",
-            headers=_forwarded(heard, session),
-            body=jsonrpc.write(stamped),
-            began=arrived,
-            seconds=_deadline(asked, grant),
-            effect=grant.effect(asked.tool) if asked.tool is not None else Effect.READ_ONLY,
-            seal=self._sealer(caller),
-            tool=asked.tool,
-            session=session,
-            expects=asked.message.id if asked.message.kind is jsonrpc.Kind.REQUEST else None,
-            progress_token=asked.progress_token,
-            filters=self._definitions.shows(grant) if asked.method in LIST_METHODS else None,
-            reads=self._reader(caller, asked),
-            on_change=self._listener(caller),
-        )
-
-    def _reader(self, caller: Caller, asked: mcp.Asked) -> Callable[[bytes], None] | None:
-        """Who wants to know the answer."""
-        if asked.method in INTRODUCTIONS:
-            return partial(self._definitions.hear_software, caller.grant.server)
-        if asked.method == "tools/list":
-            cursor = (asked.message.params or {}).get("cursor")
-            known = self._definitions
-            return partial(known.hear_list, caller.grant, known.moment(caller.grant), cursor and bytes(cursor))
-        return None
-
-    def _listener(self, caller: Caller) -> Callable[[], None]:
-        return partial(self._definitions.server_changed, caller.grant.server)
 
     def _call_id(self, exchange: Exchange) -> str:
         return exchange.call_id or new_id("call", self._random)
@@ -290,20 +228,14 @@ class Calls:
         except jsonrpc.Refused as refused:
             raise Error(refused.code, refused.message) from refused
         session = self._session(caller, heard, None)
-        ticket = Ticket(
+        ticket = ticketing.of_session(
+            caller,
+            exchange.method,
+            heard,
+            self._definitions,
             call_id=self._call_id(exchange),
-            tunnel_id=caller.tunnel.id,
-            target=caller.grant.server.target,
-            method=exchange.method,
-            headers=_forwarded(heard, session),
-            body=b"",
-            began=_now(),
-            seconds=None if exchange.method == "GET" else DEADLINE,
-            effect=Effect.IDEMPOTENT,
-            seal=self._sealer(caller),
             session=session,
-            filters=self._definitions.shows(caller.grant, replayed=True),
-            on_change=self._listener(caller),
+            arrived=_now(),
             on_answer=self._late_answers(caller, session),
         )
         conclusion = await self._carry(ticket, answer)
@@ -369,10 +301,7 @@ class Calls:
             raise Error("unexpected_response", "a response was posted outside of any session")
         if text is None or (asked is not None and asked.era is mcp.Era.MODERN):
             return None  # the modern era has no sessions and says: ignore the header
-        return self._seal.open(text, caller.principal, caller.grant)
-
-    def _sealer(self, caller: Caller) -> Callable[[Session], str]:
-        return lambda session: self._seal.close(session, caller.principal, caller.grant)
+        return self._callers.session(caller, text)
 
 
 def _now() -> float:
@@ -393,29 +322,10 @@ def _peek(exchange: Exchange, heard: Said) -> mcp.Asked:
         raise Error(refused.code, refused.message, jsonrpc_id=refused.id) from refused
 
 
-def _facts(principal: Principal, call_id: str) -> dict[str, str]:
-    """What the relay says in a request, below NAMESPACE."""
-    facts = {CALL_ID: call_id}
-    if principal.tenant is not None:
-        facts[TENANT] = principal.tenant
-    return facts
-
-
 def _check_accept(heard: Said) -> None:
     if not heard.acceptable:
         hint = "send accept: application/json, text/event-stream"
         raise Error("not_acceptable", "an answer is JSON or server-sent events", hint=hint)
-
-
-def _forwarded(heard: Said, session: Session | None) -> Headers:
-    """The caller's headers that MCP knows, with the session id as its server knows it; never a credential."""
-    return [*heard.forwarded, (SESSION_HEADER, session.id)] if session else heard.forwarded
-
-
-def _deadline(asked: mcp.Asked, grant: Grant) -> float:
-    if asked.deadline_ms is not None:
-        return asked.deadline_ms / 1000
-    return grant.deadline or DEADLINE
 
 
 def _say(answer: Answer, ticket: Ticket, conclusion: Conclusion) -> None:

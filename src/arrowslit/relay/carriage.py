@@ -65,6 +65,11 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     on_change: Callable[[], None] | None = None
     on_answer: Callable[[Id], None] | None = None
 
+    @property
+    def until(self) -> float | None:
+        """When its time is over (loop time), None for never."""
+        return None if self.seconds is None else self.began + self.seconds
+
 
 class Conclusion(msgspec.Struct, frozen=True):
     """How a request ended. `error` is None where the target's own answer went to the caller.
@@ -98,7 +103,7 @@ class Carriage:
         self._deadlines = deadlines
         self._ticket = ticket
         self._answer = answer
-        self._until = None if ticket.seconds is None else ticket.began + ticket.seconds
+        self._until = ticket.until
         self._tried: list[Served] = []
         self._in_doubt = False  # an earlier attempt may have been executed
         self._refusal: Error | None = None  # why an earlier attempt was certainly not
