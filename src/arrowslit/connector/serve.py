@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
@@ -38,7 +39,7 @@ class Server:
         self.offers = Offers(offers)
         self.running = 0
         self.listening = 0  # of them, GET streams, which stay open for as long as their clients do
-        self.outcomes: dict[str, int] = {}
+        self.outcomes: Counter[str] = Counter()
 
     def begin(self, stream: Stream, tasks: asyncio.TaskGroup) -> None:
         """Answer one stream, as soon as its request is whole. What has to be waited for runs in `tasks`."""
@@ -58,7 +59,7 @@ class Server:
 
     def count(self, ending: Ending) -> None:
         """A stream ended like that."""
-        self.outcomes[ending.value] = self.outcomes.get(ending.value, 0) + 1
+        self.outcomes[ending] += 1
 
 
 class _Serving:

@@ -31,6 +31,7 @@ class LinkLost(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+_FOR_READERS = (ev.DataArrived, ev.HeadArrived, ev.RequestEnded)
 StreamEvent = ev.HeadArrived | ev.DataArrived | ev.RequestEnded | ev.StreamEnded | LinkLost
 
 
@@ -113,27 +114,38 @@ class Stream:
 
     def answer(self, head: bytes) -> None:
         """Send the response head."""
-        self._link.command(self, Peer.head, head)
+        if not self.over:
+            self._link.peer.head(self.id, head)
+            self._link.flush_soon()
 
     def send(self, data: bytes) -> None:
         """Send a piece of the response body."""
-        self._link.command(self, Peer.data, data)
+        if not self.over:
+            self._link.peer.data(self.id, data)
+            self._link.flush_soon()
 
     def end(self) -> None:
         """The response is complete."""
-        self._link.command(self, Peer.end)
-        self._link.forget(self)
+        if not self.over:
+            self._link.peer.end(self.id)
+            self._link.flush_soon()
+            self._link.forget(self)
 
     def reset(self, ending: Ending, code: str = "", detail: str = "") -> None:
         """The stream ends in another way."""
-        self._link.command(self, Peer.reset, ending, code, detail)
-        self._link.forget(self)
+        if not self.over:
+            self._link.peer.reset(self.id, ending, code, detail)
+            self._link.flush_soon()
+            self._link.forget(self)
 
     # ------------------------------------------------------------ the relay's half
 
     def cancel(self, reason: str) -> None:
         """Ask the connector to give up. Its ending is still to come; one that owes too many of them loses its link."""
-        self._link.command(self, Peer.cancel, reason)
+        if self.over:
+            return
+        self._link.peer.cancel(self.id, reason)
+        self._link.flush_soon()
         if self._link.peer.owes_endings:
             self._link.close(CloseCode.POLICY_VIOLATION, "too many cancelled streams were never ended")
 
@@ -141,8 +153,12 @@ class Stream:
 
     def push(self, event: StreamEvent) -> None:
         """An event for whoever reads this stream."""
-        if self._hear is not None:
-            self._tell(self._hear, event)
+        hear = self._hear
+        if hear is not None:
+            try:
+                hear(event)
+            except Exception as error:  # the others on this link are still to be told
+                self._failed(error)
             return
         self._events.append(event)
         if self._waiter is not None and not self._waiter.done():
@@ -169,8 +185,11 @@ class Stream:
     def _tell(self, owner: Callable[..., None], *news: object) -> None:
         try:
             owner(*news)
-        except Exception:  # the others on this link are still to be told
-            log.exception("the owner of stream %d could not be told", self.id)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("the owner of stream %d could not be told", self.id, exc_info=error)
 
 
 class Link:
@@ -193,7 +212,8 @@ class Link:
         self._flush_due = False
         self._paused = False
         self._announced = False
-        self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[str] = self._loop.create_future()
         self._greetings: asyncio.Queue[ev.Greeted | ev.Welcomed | ev.Refused | None] = asyncio.Queue()
         pipe.attach(self)
 
@@ -206,12 +226,12 @@ class Link:
     def hello(self, payload: bytes) -> None:
         """Say the first words."""
         self.peer.hello(payload)
-        self._flush_soon()
+        self.flush_soon()
 
     def welcome(self, payload: bytes) -> None:
         """Relay: open the link."""
         self.peer.welcome(payload)
-        self._flush_soon()
+        self.flush_soon()
 
     def refuse(self, payload: bytes, code: CloseCode, reason: str) -> None:
         """Relay: say why there will be no link, and close."""
@@ -265,14 +285,14 @@ class Link:
         """Ask for a sign of life: its pong also tells that the other side has read everything before it."""
         if self.peer.state is LinkState.OPEN and not self._closed.done():
             self.peer.ping(self._clock.monotonic())
-            self._flush_soon()
+            self.flush_soon()
 
     def drain(self) -> None:
         """Say that no new streams will come; those that run may end."""
         if self.peer.state is LinkState.OPEN and not self._closed.done():
             self.peer.drain()
             self._announced = True
-            self._flush_soon()
+            self.flush_soon()
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the pipe; every stream that is alive hears LinkLost."""
@@ -287,19 +307,13 @@ class Link:
         stream = Stream(self, self.peer.open(head, body))
         self._streams[stream.id] = stream
         self._fresh.append(stream)
-        self._flush_soon()
+        self.flush_soon()
         return stream
-
-    def command(self, stream: Stream, what: Callable[..., None], *args: object) -> None:
-        """Let the peer do something on a stream; nothing on one that is over or whose link is gone."""
-        if not stream.over and not self._closed.done():
-            what(self.peer, stream.id, *args)
-            self._flush_soon()
 
     def consumed(self, stream_id: int, count: int) -> None:
         """A reader took that many bytes."""
         if self.peer.consumed(stream_id, count, self.heard_at):
-            self._flush_soon()
+            self.flush_soon()
 
     def queued(self, stream_id: int) -> int:
         """Bytes that wait on a stream."""
@@ -325,13 +339,14 @@ class Link:
             return
         for event in events:
             self._heard(event)
-        self._flush_soon()
+        if self.peer.has_bytes:
+            self.flush_soon()
 
     def writable(self, yes: bool) -> None:
         """See PipeListener."""
         self._paused = not yes
         if yes:
-            self._flush_soon()
+            self.flush_soon()
 
     def closed(self, reason: str) -> None:
         """See PipeListener."""
@@ -343,23 +358,28 @@ class Link:
         streams, self._streams, self._fresh = list(self._streams.values()), {}, []
         for stream in streams:
             stream.over = True
+        for stream in streams:
             stream.push(LinkLost(stream.id not in never_left, reason))
             stream.wake_writer()
             stream.give_up("link_lost")
             stream.release()
 
     def _heard(self, event: ev.Event) -> None:
+        if isinstance(event, _FOR_READERS):
+            if (stream := self._streams.get(event.stream)) is not None:
+                stream.push(event)
+        elif isinstance(event, ev.StreamOpened):
+            self._opened(event)
+        elif isinstance(event, ev.StreamEnded):
+            if (stream := self._streams.pop(event.stream, None)) is not None:
+                stream.over = True
+                stream.push(event)
+                stream.release()
+        else:
+            self._heard_seldom(event)
+
+    def _heard_seldom(self, event: ev.Event) -> None:
         match event:
-            case ev.HeadArrived() | ev.DataArrived() | ev.RequestEnded():
-                if (stream := self._streams.get(event.stream)) is not None:
-                    stream.push(event)
-            case ev.StreamEnded():
-                if (stream := self._streams.pop(event.stream, None)) is not None:
-                    stream.over = True
-                    stream.push(event)
-                    stream.release()
-            case ev.StreamOpened():
-                self._opened(event)
             case ev.StreamCancelled():
                 if (stream := self._streams.get(event.stream)) is not None:
                     stream.give_up(event.reason)
@@ -372,8 +392,10 @@ class Link:
             case ev.Draining():
                 if self.on_draining is not None:
                     self.on_draining()
-            case _:
+            case ev.Greeted() | ev.Welcomed() | ev.Refused():
                 self._greetings.put_nowait(event)
+            case _:
+                raise AssertionError(event)  # `_heard` knows all others
 
     def _opened(self, event: ev.StreamOpened) -> None:
         stream = self._streams[event.stream] = Stream(self, event.stream, event.head)
@@ -389,11 +411,11 @@ class Link:
 
     # ------------------------------------------------------------ outward
 
-    def _flush_soon(self) -> None:
+    def flush_soon(self) -> None:
         """Let all frames of one loop tick leave as one message."""
-        if not self._flush_due and self.peer.has_bytes:
+        if not self._flush_due:
             self._flush_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -405,4 +427,5 @@ class Link:
         self._fresh.clear()
         for event in self.peer.take_events():
             self._heard(event)
-        self._flush_soon()
+        if self.peer.has_bytes:
+            self.flush_soon()

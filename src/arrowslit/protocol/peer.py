@@ -16,7 +16,7 @@ from arrowslit.protocol.state import LINK as LINK_TABLE
 from arrowslit.protocol.state import REPLY, REQUEST, Ending, LinkState, Reply, Request, Role, Step
 
 _LINK_KINDS = frozenset(kind for kind in Kind if kind < Kind.OPEN)
-_DATA = int(Kind.DATA)
+_OPEN, _HEAD, _DATA = int(Kind.OPEN), int(Kind.HEAD), int(Kind.DATA)
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 MOST_PINGS = 32  # in a second
@@ -146,26 +146,24 @@ class Peer:
             self._outbox.body(self._streams[stream].lane, body, ends=True)
         else:
             self._outbox.small(encode(Kind.OPEN, stream, head, Flag.END))
-        self._step_request(self._streams[stream], Step.END)
+        _command(self._streams[stream], Step.END)
         return stream
 
     def head(self, stream: int, head: bytes) -> None:
         """Connector: the response head. `head` is at most one frame long."""
-        self._step_reply(self._own(stream), Step.HEAD)
+        self._answering(stream, Step.HEAD)
         self._outbox.small(encode(Kind.HEAD, stream, head))
 
     def data(self, stream: int, data: bytes) -> None:
         """Connector: a piece of the response body."""
         if data:
-            own = self._own(stream)
-            self._step_reply(own, Step.DATA)
+            own = self._answering(stream, Step.DATA)
             if own.request is not Request.CANCELLED:  # nobody would read it, or grant credit for it
                 self._outbox.body(own.lane, data, ends=False)
 
     def end(self, stream: int) -> None:
         """Connector: the response is complete. What is queued still goes out, then the end."""
-        own = self._own(stream)
-        self._step_reply(own, Step.END)
+        own = self._answering(stream, Step.END)
         if own.request is Request.CANCELLED:
             self._outbox.drop(own.lane)
         if self._outbox.end(own.lane):
@@ -173,7 +171,7 @@ class Peer:
 
     def reset(self, stream: int, ending: Ending, code: str = "", detail: str = "") -> None:
         """Connector: the stream ends, and not complete. What is queued is dropped."""
-        self._step_reply(self._own(stream), Step.RESET)
+        self._answering(stream, Step.RESET)
         words = ResetWords(ending, code[:64], detail[:1024])
         self._outbox.small(encode(Kind.RESET, stream, _encode_reset(words)))
         self._forget(stream)
@@ -183,7 +181,7 @@ class Peer:
         own = self._streams.get(stream)
         if own is None or own.request is Request.CANCELLED:
             return
-        self._step_request(own, Step.CANCEL)
+        _command(own, Step.CANCEL)
         self._unanswered_cancels += 1
         self._outbox.drop(own.lane)
         self._outbox.small(encode(Kind.CANCEL, stream, reason.encode()[:64]))
@@ -206,10 +204,15 @@ class Peer:
         own = self._streams.get(stream)
         return own.lane.queued if own else 0
 
-    def _own(self, stream: int) -> _Stream:
+    def _answering(self, stream: int, step: Step) -> _Stream:
+        """The stream, one step on."""
         own = self._streams.get(stream)
         if own is None or self.role is not Role.CONNECTOR:
             raise RuntimeError(f"no stream {stream} to answer")
+        then = REPLY.get((own.reply, step))
+        if then is None:
+            raise RuntimeError(f"{step.name} in state {own.reply.name}")
+        own.reply = then
         return own
 
     def _forget(self, stream: int) -> None:
@@ -262,16 +265,20 @@ class Peer:
         return out
 
     def _receive(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
-        if frame.kind == _DATA:  # most of them
+        kind = frame.kind
+        if kind == _DATA:  # most of them
             self._receive_data(frame, out)
-            return
+        elif kind == _OPEN:
+            self._receive_open(frame, out)
+        elif kind == _HEAD:
+            own = self._theirs(frame, Role.RELAY)
+            if own is not None:
+                self._receive_head(frame, own, out)
+        else:
+            self._receive_seldom(frame, now, out)
+
+    def _receive_seldom(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
         match frame.kind:
-            case Kind.OPEN:
-                self._receive_open(frame, out)
-            case Kind.HEAD:
-                own = self._theirs(frame, Role.RELAY)
-                if own is not None:
-                    self._receive_head(frame, own, out)
             case Kind.RESET:
                 own = self._theirs(frame, Role.RELAY)
                 if own is not None:
@@ -422,12 +429,6 @@ class Peer:
             raise ProtocolError("stream_unknown", f"stream {frame.stream}")
         return own
 
-    def _step_request(self, own: _Stream, step: Step) -> None:
-        own.request = _command(REQUEST, own.request, step)
-
-    def _step_reply(self, own: _Stream, step: Step) -> None:
-        own.reply = _command(REPLY, own.reply, step)
-
 
 _Half = TypeVar("_Half", Request, Reply)
 
@@ -440,12 +441,12 @@ def _step(table: Mapping[tuple[_Half, Step], _Half], state: _Half, step: Step, f
     return then
 
 
-def _command(table: Mapping[tuple[_Half, Step], _Half], state: _Half, step: Step) -> _Half:
-    """One step of this side. Raises RuntimeError where the table has none: a defect here."""
-    then = table.get((state, step))
+def _command(own: _Stream, step: Step) -> None:
+    """One step of the relay's half. Raises RuntimeError where the table has none: a defect here."""
+    then = REQUEST.get((own.request, step))
     if then is None:
-        raise RuntimeError(f"{step.name} in state {state.name}")
-    return then
+        raise RuntimeError(f"{step.name} in state {own.request.name}")
+    own.request = then
 
 
 def _grant(frame: Frame) -> int:

@@ -51,6 +51,7 @@ class HttpTarget:
         way = Way(endpoint, allowed, resolve, tls if endpoint.tls else None)
         self._upstream = Upstream(
             endpoint,
+            clock,
             Pool(way, clock, limit=CONNECTIONS, idle_limit=IDLE_LIMIT),
             RequestHeads(endpoint, authorization),
             Health(clock),

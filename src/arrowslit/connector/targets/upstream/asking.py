@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from arrowslit.clock import Clock
 from arrowslit.connector.targets.target import Asker, Cancel, Lost, NotStarted, Request, TooLarge
 from arrowslit.connector.targets.upstream import reading
 from arrowslit.connector.targets.upstream.address import Endpoint
@@ -36,6 +37,7 @@ class Upstream:
     """A server, and what it takes to ask it."""
 
     endpoint: Endpoint
+    clock: Clock
     pool: Pool
     heads: RequestHeads
     health: Health
@@ -47,7 +49,7 @@ class Upstream:
         except NotStarted as error:
             self.health.refused(error)
             raise
-        self.health.connected()
+        self.health.connected(self.clock.monotonic())
         return connection
 
 
@@ -77,11 +79,12 @@ class Asking:
         except NotStarted as error:
             self._asker.over(error)
             return
-        connection = upstream.pool.take_kept()
+        now = upstream.clock.monotonic()
+        connection = upstream.pool.take_kept(now)
         if connection is None:
             self._waiting = self._tasks.create_task(self._wait())
             return
-        upstream.health.connected()
+        upstream.health.connected(now)
         self._ask(connection)
 
     async def _wait(self) -> None:

@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
 
     def ask(self, head: bytes, body: bytes, hearer: Hearer) -> None:
         """Write one request; `hearer` is told of its answer, and nothing before this returns."""
-        assert self.usable
+        assert self._stage is Stage.IDLE
         self._stage = Stage.ASKED
         self._hearer = hearer
         if len(body) < WORTH_A_COPY:
@@ -144,12 +144,12 @@ class Connection(asyncio.Protocol):
         complete, the server said that it would close, sent more than one answer, or has not taken the whole request.
         """
         self._hearer = None
+        self._kept = True
         if self._stage is Stage.COMPLETE and self._keep_alive and not self._transport.get_write_buffer_size():
             self._stage = Stage.IDLE
             self.resume()
             if self._heard:
                 self._prepare()
-        self._kept = True
         return self.usable
 
     def abort(self) -> None:
@@ -165,18 +165,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._stage is Stage.IDLE:
             self._break("the target spoke without being asked")
-        elif (body := self._as_before(data)) is not None and self._hearer is not None and self._known is not None:
-            self._stage, self._keep_alive = Stage.COMPLETE, True
-            self._tell(self._hearer, self._known[1], body, ended=True)
-        else:
-            self._parse(data)
-
-    def _as_before(self, data: bytes) -> bytes | None:
-        """The body of a whole answer that is all of `data` and has the head of the last one, byte by byte."""
-        if self._known is None or self._heard or self._stage is not Stage.ASKED:
-            return None
-        raw, head = self._known
-        return data[len(raw) :] if data.startswith(raw) and len(data) - len(raw) == head.length else None
+            return
+        if self._known is not None and not self._heard and self._hearer is not None:
+            raw, head = self._known
+            if data.startswith(raw) and len(data) - len(raw) == head.length:  # the whole answer, and nothing else
+                self._stage, self._keep_alive = Stage.COMPLETE, True
+                self._tell(self._hearer, head, data[len(raw) :], ended=True)
+                return
+        self._parse(data)
 
     def _parse(self, data: bytes) -> None:
         first, self._heard = not self._heard, True

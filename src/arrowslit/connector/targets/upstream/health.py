@@ -25,9 +25,9 @@ class Health:
         """Whether it is still good enough to be told."""
         return self._clock.monotonic() - self._known_at <= FRESH
 
-    def connected(self) -> None:
-        """A connection could be had."""
-        self._known_at = self._clock.monotonic()
+    def connected(self, now: float) -> None:
+        """A connection could be had, `now` in monotonic seconds."""
+        self._known_at = now
         self.ready = True
         self.detail = None
 

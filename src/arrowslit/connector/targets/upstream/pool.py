@@ -121,11 +121,11 @@ class Pool:
         """How many connections there are, busy and idle."""
         return len(self._alive)
 
-    def take_kept(self) -> Connection | None:
-        """A connection that nobody else uses, if there is one that one need not wait for."""
+    def take_kept(self, now: float) -> Connection | None:
+        """A connection that nobody else uses, if one need not wait for it; `now` in monotonic seconds."""
         if self._taken >= self._limit or self._waiting:
             return None
-        connection = self._kept()
+        connection = self._kept(now)
         if connection is not None:
             self._taken += 1
         return connection
@@ -138,9 +138,10 @@ class Pool:
         try:
             if self._closed:
                 raise NotStarted("this target is being stopped")
-            return self._kept() or await self._new()
+            return self._kept(self._clock.monotonic()) or await self._new()
         except BaseException:
-            self._leave()
+            self._taken -= 1
+            self._tell_next()
             raise
 
     async def _place(self) -> None:
@@ -154,10 +155,6 @@ class Pool:
                 self._tell_next()
             raise
 
-    def _leave(self) -> None:
-        self._taken -= 1
-        self._tell_next()
-
     def _tell_next(self) -> None:
         while self._waiting and self._taken < self._limit:
             told = self._waiting.popleft()
@@ -167,13 +164,16 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """The exchange is over: keep the connection for the next one, or close it where it cannot carry another."""
-        self._leave()
+        self._taken -= 1
+        if self._waiting:
+            self._tell_next()
         if not connection.rest():
             connection.abort()
             return
         connection.idle_since = self._clock.monotonic()
         self._idle.append(connection)
-        self._sweep_later()
+        if self._sweep is None:
+            self._sweep_later()
 
     def forget_idle(self) -> None:
         """Close what is idle: one such connection turned out to be dead, the others are likely to be."""
@@ -193,11 +193,11 @@ class Pool:
         for connection in alive:
             await connection.gone.wait()
 
-    def _kept(self) -> Connection | None:
+    def _kept(self, now: float) -> Connection | None:
         """The connection that became idle last, if it is still good; otherwise older ones are no better."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and self._clock.monotonic() - connection.idle_since < self._idle_limit:
+            if connection.usable and now - connection.idle_since < self._idle_limit:
                 return connection
             connection.abort()
         return None
@@ -210,8 +210,7 @@ class Pool:
         return connection
 
     def _sweep_later(self) -> None:
-        if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(self._idle_limit, self._close_old)
+        self._sweep = asyncio.get_running_loop().call_later(self._idle_limit, self._close_old)
 
     def _close_old(self) -> None:
         """Close what has been idle for too long; look again later if anything is left."""
