@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import peer as peer_module
-from arrowslit.protocol.credit import LINK_WINDOW, STREAM_WINDOW
+from arrowslit.protocol.credit import ALLOWANCE, LINK_WINDOW, MAX_STREAM_WINDOW, STREAM_WINDOW
 from arrowslit.protocol.frames import LINK, MAX_PAYLOAD, REASONS, Decoder, Flag, Frame, Kind, ProtocolError, encode
 from arrowslit.protocol.peer import Peer
 from arrowslit.protocol.state import Ending, LinkState, Role
@@ -161,26 +161,92 @@ def test_large_bodies_leave_link_credit_to_small_messages() -> None:
     assert b"small" in pair.connector.bytes_to_send()
 
 
-def test_a_window_grows_when_the_round_trip_is_what_limits_it() -> None:
+class Download:
+    """A large answer on a stream of a pair, and its reader."""
+
+    def __init__(self, pair: Pair, size: int) -> None:
+        self._pair = pair
+        self._seen = 0
+        self.stream = pair.relay.open(b"h")
+        pair.carry()
+        pair.connector.head(self.stream, b"200")
+        pair.connector.data(self.stream, bytes(size))
+        pair.connector.end(self.stream)
+
+    def take(self) -> int:
+        """Read what has arrived; how much that was."""
+        news, self._seen = self._pair.at_relay[self._seen :], len(self._pair.at_relay)
+        arrived = len(body(news, self.stream))
+        self._pair.relay.consumed(self.stream, arrived, self._pair.now)
+        return arrived
+
+
+def far_apart() -> Pair:
+    """A pair whose relay has measured 50 ms there and back."""
     pair = Pair().opened()
     pair.relay.ping(pair.now)
-    data = pair.relay.bytes_to_send()
-    pair.connector.receive(data, 0.0)
+    pair.connector.receive(pair.relay.bytes_to_send(), 0.0)
     pair.now = 0.05
     assert pair.relay.receive(pair.connector.bytes_to_send(), pair.now) == [ev.Ponged(0.05)]
-    stream = pair.relay.open(b"h")
+    return pair
+
+
+def passes(pair: Pair, seconds: float, *downloads: Download) -> int:
+    """What is under way arrives after that time, and is read; how much that was."""
     pair.carry()
-    pair.connector.head(stream, b"200")
-    pair.connector.data(stream, b"x" * (1 << 24))
-    largest = taken = 0
-    for _ in range(40):
-        pair.carry()
-        arrived = len(body(pair.at_relay, stream)) - taken
-        pair.now += 0.05
-        pair.relay.consumed(stream, arrived, pair.now)
-        taken += arrived
-        largest = max(largest, arrived)
-    assert largest > 4 * STREAM_WINDOW
+    pair.now += seconds
+    return sum(download.take() for download in downloads)
+
+
+def test_a_window_grows_when_the_round_trip_is_what_limits_it() -> None:
+    pair = far_apart()
+    download = Download(pair, 16 << 20)
+    rounds = [passes(pair, 0.05, download) for _ in range(9)]
+    assert rounds[:5] == [STREAM_WINDOW << number for number in range(5)]
+    assert sum(rounds) == 16 << 20
+    assert max(rounds) == MAX_STREAM_WINDOW
+
+    download = Download(pair, 8 << 20)
+    assert passes(pair, 0.05, download) == STREAM_WINDOW, "nobody has seen yet that it is read"
+    assert passes(pair, 0.05, download) == MAX_STREAM_WINDOW, "as the last one needed it"
+
+
+@pytest.mark.promise("P15")
+def test_a_slow_reader_gets_no_larger_window_and_gives_back_one_that_it_has() -> None:
+    pair = far_apart()
+    slow = Download(pair, 8 << 20)
+    assert max(passes(pair, 1.0, slow) for _ in range(8)) == STREAM_WINDOW
+
+    pair = far_apart()
+    tired = Download(pair, 64 << 20)
+    assert max(passes(pair, 0.05, tired) for _ in range(6)) == MAX_STREAM_WINDOW
+    later = [passes(pair, 5.0, tired) for _ in range(8)]
+    assert later[-1] == STREAM_WINDOW, later
+
+
+@pytest.mark.promise("P15")
+def test_what_windows_grow_by_is_bounded_for_all_streams_together_and_comes_back() -> None:
+    pair = far_apart()
+    downloads = [Download(pair, 12 << 20) for _ in range(6)]
+    for _ in range(6):
+        passes(pair, 0.05, *downloads)
+    assert sum(pair.relay.window(each.stream) for each in downloads) == 6 * STREAM_WINDOW + ALLOWANCE
+    for each in downloads:
+        pair.relay.cancel(each.stream, "caller_left")
+    pair.carry()
+    assert pair.relay.streams == 0
+
+    alone = Download(pair, 12 << 20)
+    assert max(passes(pair, 0.05, alone) for _ in range(6)) == MAX_STREAM_WINDOW
+
+
+def test_no_credit_is_granted_for_a_request_that_has_come_whole() -> None:
+    pair = Pair().opened()
+    stream = pair.relay.open(b"h", b"x" * STREAM_WINDOW)
+    pair.carry()
+    assert pair.at_connector[-1] == ev.RequestEnded(stream)
+    assert not pair.connector.consumed(stream, STREAM_WINDOW, pair.now)
+    assert not pair.connector.has_bytes
 
 
 def test_a_cancelled_stream_still_says_how_it_ended() -> None:

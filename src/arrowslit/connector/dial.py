@@ -22,6 +22,7 @@ from arrowslit.link.link import Link
 from arrowslit.link.pipe import CloseCode, Pipe
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import hello
+from arrowslit.protocol.credit import Allowance
 from arrowslit.protocol.state import Role
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class Dialler:
         self._clock = clock
         self._random = random
         self._on_open = on_open
+        self._allowance = Allowance()
         self._links: dict[Link, asyncio.Event] = {}  # and what ends the wait for the next one
         self._told: Announced | None = None  # what the newest link says of the offers
         self._leaving = asyncio.Event()
@@ -181,7 +183,9 @@ class Dialler:
         """Dial, greet, prove. Returns an open link, or raises Error."""
         dialled = await self._dial()
         server = self._server
-        link = Link(dialled.pipe, Role.CONNECTOR, self._clock, on_stream=lambda stream: server.begin(stream, tasks))
+        link = Link(
+            dialled.pipe, Role.CONNECTOR, self._clock, lambda stream: server.begin(stream, tasks), self._allowance
+        )
         try:
             async with asyncio.timeout(HANDSHAKE):
                 welcome = await self._greet(link, dialled.certificate)

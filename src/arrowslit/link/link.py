@@ -14,6 +14,7 @@ import msgspec
 from arrowslit.clock import Clock
 from arrowslit.link.pipe import CloseCode, Pipe
 from arrowslit.protocol import events as ev
+from arrowslit.protocol.credit import Allowance
 from arrowslit.protocol.frames import ProtocolError
 from arrowslit.protocol.peer import Peer
 from arrowslit.protocol.state import Ending, LinkState, Role
@@ -196,11 +197,19 @@ class Link:
     """One tunnel connection, from its greetings to its end.
 
     The greetings are the owner's (`greeting`, `hello`, `welcome`, `refuse`); afterwards the relay uses `open` and the
-    connector gets each new stream through `on_stream`. `run` keeps the link alive and returns when it is gone.
+    connector gets each new stream through `on_stream`. `run` keeps the link alive and returns when it is gone. Links of
+    one process share an `allowance`.
     """
 
-    def __init__(self, pipe: Pipe, role: Role, clock: Clock, on_stream: Callable[[Stream], None] | None = None) -> None:
-        self.peer = Peer(role)
+    def __init__(
+        self,
+        pipe: Pipe,
+        role: Role,
+        clock: Clock,
+        on_stream: Callable[[Stream], None] | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
+        self.peer = Peer(role, allowance)
         self.heard_at = clock.monotonic()
         self.on_ponged: Callable[[], None] | None = None
         self.on_draining: Callable[[], None] | None = None

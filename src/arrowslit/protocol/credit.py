@@ -1,8 +1,13 @@
 """How much each stream may still send, and when its reader grants more.
 
 A window starts at 256 KiB and grows with the round trip: 256 KiB at 50 ms would cap a stream at 5 MB/s. When a reader
-takes a whole window within two round trips, the window was the limit and is doubled, up to 4 MiB (the idea of BDP
-estimation in gRPC). A reader that stops is granted nothing and stops its own stream.
+takes a whole window within a few round trips, the window was the limit and is doubled, up to 4 MiB (the idea of BDP
+estimation in gRPC, with the measure of quic-go), or brought at once to what another stream of the link has grown to. A
+reader that is slow gets no more, and by far too slow a one has to give back what it got. A reader that stops is granted
+nothing and stops its own stream.
+
+What windows grow by comes out of one allowance, which the streams of a whole process share: it is what more of them may
+hold of what nobody has read.
 """
 
 from __future__ import annotations
@@ -14,48 +19,80 @@ LINK_WINDOW = 4 * 1024 * 1024
 that a stream whose reader stopped takes nothing from the others."""
 LINK_RESERVE = 256 * 1024
 """The part of LINK_WINDOW that large bodies leave to small messages."""
+ALLOWANCE = 16 * 1024 * 1024
+"""With 16 streams at once a process holds at most 20 MiB that nobody has read."""
+TICK = 0.001
+"""Seconds that clocks of loops count in: a round trip is not known to be shorter."""
+QUICK = 4.0
+"""Round trips in which a window must be taken to grow. One would do on an idle machine; this is quic-go's factor."""
+SLOW = 16.0
+"""Round trips for a window, past which a smaller one would do."""
+
+
+class Allowance:
+    """Bytes by which windows may grow, all together."""
+
+    def __init__(self, size: int = ALLOWANCE) -> None:
+        self.left = size
+
+    def take(self, wished: int) -> int:
+        """As many of them as there are."""
+        taken = min(wished, self.left)
+        self.left -= taken
+        return taken
+
+    def give_back(self, count: int) -> None:
+        """A window that had grown by `count` is needed no more."""
+        self.left += count
 
 
 class ReceiveWindow:
     """What the other side may still send, and the grant that becomes due as the reader consumes. Units are bytes."""
 
-    __slots__ = ("_due", "_maximum", "_round_began", "_round_bytes", "left", "size")
+    __slots__ = ("_due", "_round_began", "_round_bytes", "left", "size")
 
-    def __init__(self, size: int = STREAM_WINDOW, maximum: int = MAX_STREAM_WINDOW) -> None:
-        self.size = size
-        self.left = size
-        self._maximum = maximum
+    def __init__(self) -> None:
+        self.size = STREAM_WINDOW
+        self.left = STREAM_WINDOW
         self._due = 0
-        self._round_began = 0.0
+        self._round_began: float | None = None  # with the first byte, then with the end of the one before
         self._round_bytes = 0
 
-    def arrived(self, count: int) -> bool:
-        """Count `count` bytes that came in. False: the sender had no credit for them."""
+    def arrived(self, count: int, now: float) -> bool:
+        """Count `count` bytes that came in at `now` (seconds, monotonic). False: there was no credit for them."""
+        if self._round_began is None:
+            self._round_began = now
         self.left -= count
         return self.left >= 0
 
-    def consumed(self, count: int, now: float, round_trip: float | None) -> int:
-        """The reader took `count` bytes at `now` (seconds, monotonic). Returns the bytes to grant, 0 for none yet.
-
-        Grants are saved up to half a window, so that they are few. `round_trip` is in seconds, None before the first
-        measurement.
-        """
-        self._due += count
+    def consumed(self, count: int) -> bool:
+        """The reader took `count` bytes. True once a `grant` is due: they are saved up to half a window."""
         self._round_bytes += count
-        if self._due * 2 < self.size:
-            return 0
-        grant = self._due + self._growth(now, round_trip)
-        self.left += grant
-        self._due = 0
-        return grant
+        self._due += count
+        return self._due * 2 >= self.size
 
-    def _growth(self, now: float, round_trip: float | None) -> int:
-        if self._round_bytes < self.size:
-            return 0
-        quick = round_trip is not None and self._round_began > 0 and now - self._round_began < 2 * round_trip
-        self._round_began, self._round_bytes = now, 0
-        if not quick or self.size >= self._maximum:
-            return 0
-        growth = min(self.size, self._maximum - self.size)
-        self.size += growth
-        return growth
+    def grant(self, now: float, round_trip: float | None, allowance: Allowance, usual: int) -> int:
+        """The bytes to grant: what was consumed, and what the window changes by; it grows to `usual` or twice its size.
+
+        `round_trip` is in seconds, None before the first measurement.
+        """
+        granted, self._due = self._due, 0
+        change = 0
+        if self._round_bytes >= self.size and self._round_began is not None:
+            if round_trip is not None:
+                change = self._change((now - self._round_began) / max(round_trip, TICK), usual)
+            self._round_began, self._round_bytes = now, 0
+        if change > 0:
+            change = allowance.take(change)
+        elif change < 0:
+            change = max(change, -granted // 2)
+            allowance.give_back(-change)
+        self.size += change
+        self.left += granted + change
+        return granted + change
+
+    def _change(self, round_trips: float, usual: int) -> int:
+        """What the window should change by, if taking all of it lasted that long."""
+        if round_trips < QUICK:
+            return min(max(self.size, usual - self.size), MAX_STREAM_WINDOW - self.size)
+        return STREAM_WINDOW - self.size if round_trips > SLOW else 0

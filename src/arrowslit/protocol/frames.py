@@ -88,7 +88,7 @@ _KNOWN = frozenset(int(kind) for kind in Kind)
 _pack, _unpack, _HEAD = HEADER.pack, HEADER.unpack_from, HEADER.size
 
 
-def encode(kind: int, stream: int, payload: bytes = b"", flags: int = 0) -> bytes:
+def encode(kind: int, stream: int, payload: bytes | memoryview = b"", flags: int = 0) -> bytes:
     """The bytes of one frame. Raises ValueError for a payload over MAX_PAYLOAD: cutting is the sender's work."""
     if len(payload) > MAX_PAYLOAD:
         raise ValueError("payload too long for one frame")

@@ -25,7 +25,7 @@ class Lane:
     def __init__(self, stream: int) -> None:
         self.stream = stream
         self.credit = STREAM_WINDOW
-        self.queue: deque[bytes] = deque()
+        self.queue: deque[bytes | memoryview] = deque()
         self.queued = 0  # bytes in the queue
         self.ends = False  # the body ends with what is queued
         self.last: bytes | None = None  # the frame of the last small piece
@@ -59,7 +59,7 @@ class Outbox:
             lane.last = encode(Kind.DATA, lane.stream, data, Flag.END if ends else 0)
             self._small.append(lane.last)
             return
-        lane.queue.append(data)
+        lane.queue.append(data if size <= MAX_PAYLOAD else memoryview(data))  # which is cut without a copy of the rest
         lane.queued += size
         lane.ends = ends
         self._line_up(lane)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from arrowslit.protocol import events as ev
-from arrowslit.protocol.credit import LINK_WINDOW, ReceiveWindow
+from arrowslit.protocol.credit import LINK_WINDOW, STREAM_WINDOW, Allowance, ReceiveWindow
 from arrowslit.protocol.frames import LINK, Decoder, Flag, Frame, Kind, ProtocolError, encode
 from arrowslit.protocol.outbox import Lane, Outbox
 from arrowslit.protocol.state import LINK as LINK_TABLE
@@ -55,8 +55,10 @@ class Peer:
     Commands raise RuntimeError when the table does not permit them: that is a defect of this side.
     """
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, role: Role, allowance: Allowance | None = None) -> None:
         self.role = role
+        self._allowance = allowance or Allowance()
+        self._usual_window = STREAM_WINDOW  # what the last stream that wanted more has grown to
         self.state = LinkState.GREETING
         self.round_trip: float | None = None
         self.draining = False  # the other side said so
@@ -167,7 +169,7 @@ class Peer:
         if own.request is Request.CANCELLED:
             self._outbox.drop(own.lane)
         if self._outbox.end(own.lane):
-            del self._streams[stream]
+            self._gone(stream)
 
     def reset(self, stream: int, ending: Ending, code: str = "", detail: str = "") -> None:
         """Connector: the stream ends, and not complete. What is queued is dropped."""
@@ -192,12 +194,19 @@ class Peer:
         A stream that is gone is ignored. `now` is when the last of them came, or later.
         """
         own = self._streams.get(stream)
-        if own is None or not count:
+        if own is None or not own.window.consumed(count):
             return False
-        grant = own.window.consumed(count, now, self.round_trip)
-        if grant:
-            self._outbox.control(encode(Kind.CREDIT, stream, _U32.pack(grant)))
-        return grant > 0
+        if self.role is Role.CONNECTOR and own.request is not Request.BODY:
+            return False  # nothing more will come
+        grant = own.window.grant(now, self.round_trip, self._allowance, self._usual_window)
+        self._usual_window = max(self._usual_window, own.window.size)
+        self._outbox.control(encode(Kind.CREDIT, stream, _U32.pack(grant)))
+        return True
+
+    def window(self, stream: int) -> int:
+        """Bytes that the other side may have under way on this stream, or unread here."""
+        own = self._streams.get(stream)
+        return own.window.size if own else 0
 
     def queued(self, stream: int) -> int:
         """Bytes of this stream that wait for credit or for their turn."""
@@ -215,8 +224,14 @@ class Peer:
         own.reply = then
         return own
 
-    def _forget(self, stream: int) -> None:
+    def _gone(self, stream: int) -> _Stream:
         own = self._streams.pop(stream)
+        if own.window.size > STREAM_WINDOW:
+            self._allowance.give_back(own.window.size - STREAM_WINDOW)
+        return own
+
+    def _forget(self, stream: int) -> None:
+        own = self._gone(stream)
         self._outbox.drop(own.lane)
         if own.request is Request.CANCELLED and self.role is Role.RELAY:
             self._unanswered_cancels -= 1
@@ -235,7 +250,7 @@ class Peer:
         data = self._outbox.take()
         for lane in self._outbox.take_emptied():
             if lane.ends and self.role is Role.CONNECTOR:
-                self._streams.pop(lane.stream, None)
+                self._gone(lane.stream)
             else:
                 self._ready.append(ev.SendReady(lane.stream))
         return data
@@ -267,7 +282,7 @@ class Peer:
     def _receive(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
         kind = frame.kind
         if kind == _DATA:  # most of them
-            self._receive_data(frame, out)
+            self._receive_data(frame, now, out)
         elif kind == _OPEN:
             self._receive_open(frame, out)
         elif kind == _HEAD:
@@ -351,7 +366,7 @@ class Peer:
             own.request = Request.ENDED
         out.append(ev.StreamOpened(frame.stream, frame.payload, ended))
 
-    def _receive_data(self, frame: Frame, out: list[ev.Event]) -> None:
+    def _receive_data(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
         size = len(frame.payload)
         if not size and not frame.flags & Flag.END:
             raise ProtocolError("frame_malformed", "DATA that says nothing")
@@ -362,7 +377,7 @@ class Peer:
         own = self._theirs(frame, None)
         if own is None:
             return
-        if not own.window.arrived(size):
+        if not own.window.arrived(size, now):
             raise ProtocolError("credit_exceeded", f"stream {frame.stream}")
         ended = bool(frame.flags & Flag.END)
         if self.role is Role.RELAY:

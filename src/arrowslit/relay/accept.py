@@ -19,6 +19,7 @@ from arrowslit.link.pipe import CloseCode, Pipe
 from arrowslit.outcome import Effect
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import hello
+from arrowslit.protocol.credit import Allowance
 from arrowslit.protocol.state import Role
 from arrowslit.relay.hub import Hub, Offered, Served
 from arrowslit.tunnel import Enrolment, KeyBinding, Registration, Tunnel, fingerprint
@@ -54,6 +55,7 @@ class Accept:
         self._identity = identity
         self._clock = clock
         self._random = random
+        self._allowance = Allowance()
 
     def authenticate(self, token: str) -> Tunnel | Registration:
         """What a token is good for. Raises Error `connector_unauthenticated`, the same for every reason."""
@@ -75,7 +77,7 @@ class Accept:
             pipe.close(CloseCode.INTERNAL_ERROR, "the relay failed")
 
     async def _serve(self, pipe: Pipe, token: str) -> None:
-        link = Link(pipe, Role.RELAY, self._clock)
+        link = Link(pipe, Role.RELAY, self._clock, allowance=self._allowance)
         try:
             async with asyncio.timeout(HANDSHAKE):
                 greeted = await self._greet(link, token)
