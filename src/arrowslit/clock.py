@@ -43,7 +43,10 @@ class SystemClock:
 def rfc3339(seconds: float) -> str:
     """Unix seconds as RFC 3339 in UTC with milliseconds, e.g. `2026-11-22T10:00:00.123Z`."""
     whole, millis = divmod(round(seconds * 1000), 1000)
-    return f"{_second(whole)}.{millis:03d}Z"
+    return _second(whole) + _MILLIS[millis]
+
+
+_MILLIS = [f".{millis:03d}Z" for millis in range(1000)]
 
 
 @lru_cache(maxsize=16)

@@ -73,14 +73,14 @@ def seal(
     record = {**fields, "kind": kind, "prev": prev, "seq": seq, "signed": signed, "ts": ts}
     if len(record) != len(fields) + len(RESERVED):
         raise ValueError(f"a field has a name of the ledger's own: {sorted(RESERVED.intersection(fields))}")
-    line = _plain(_encode(record))
+    line = _encode(record)
+    if not line.isascii() or b"\x7f" in line:
+        line = _in_printable_ascii(line)
     return line, hash_of(line)
 
 
-def _plain(line: bytes) -> bytes:
-    """JSON of the same value in printable ASCII."""
-    if line.isascii() and b"\x7f" not in line:
-        return line
+def _in_printable_ascii(line: bytes) -> bytes:
+    """JSON of the same value."""
     return _UNPLAIN.sub(_escaped, line.decode()).encode()
 
 

@@ -141,9 +141,8 @@ class FileDisk(Folder):
 
     def append(self, data: bytes) -> None:
         """One `write`, unless the system takes less: then the rest says why, or follows."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._current, rest) :]
+        while data:
+            data = data[os.write(self._current, data) :]
 
     def truncate(self, size: int) -> None:
         """The next append goes to the new end."""

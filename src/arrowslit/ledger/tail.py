@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 
 import msgspec
 
@@ -22,8 +21,7 @@ class Broken(Exception):
     """A failed write could not be taken back: nobody knows what the file holds."""
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """A record on its way into the file: sealed in the place that it will have. Whoever waits for it holds `done`."""
 
     kind: str
@@ -100,7 +98,7 @@ class Tail:
         return Head(self.seq, self._written.hash, ts, oldest)
 
     def _put(self, entries: list[Entry]) -> None:
-        data = b"".join([part for entry in entries for part in (entry.line, b"\n")])
+        data = b"\n".join([*(entry.line for entry in entries), b""])
         try:
             self._disk.append(data)
         except OSError as error:
@@ -109,10 +107,10 @@ class Tail:
         self.size += len(data)
         self._written = _End(entries[-1].seq, entries[-1].hash)
         for entry in entries:
-            if entry.kind == ASKED and entry.call is not None:
-                self._open.setdefault(entry.call, entry.seq)
-            elif entry.kind == OUTCOME and entry.call is not None:
-                self._open.pop(entry.call, None)
+            if entry.kind == ASKED and (call := entry.call) is not None:
+                self._open.setdefault(call, entry.seq)
+            elif entry.kind == OUTCOME and (call := entry.call) is not None:
+                self._open.pop(call, None)
 
     def _seal_again(self, entry: Entry) -> None:
         """In the next place: those before it are given up."""

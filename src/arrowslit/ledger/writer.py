@@ -183,14 +183,18 @@ class LedgerWriter:
         self._queue.append(entry)
         if not self._flush_due:
             self._flush_due = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._end_tick)
 
     def _seal(self, kind: str, fields: Fields, done: asyncio.Future[int] | None = None) -> Entry:
         return self._tail.seal(kind, fields, rfc3339(self._clock.now()), done)
 
+    def _end_tick(self) -> None:
+        """Write what no other record of this tick has taken along."""
+        self._flush_due = False
+        self._flush()
+
     def _flush(self) -> list[Entry]:
         """One write for all that wait (two where some were kept from before). Returns those that are refused."""
-        self._flush_due = False
         if not self._queue and not self._tail.kept:
             return []
         if self._keeper.held or self._broken:
