@@ -13,7 +13,8 @@ from arrowslit.outcome import Effect
 from arrowslit.policy.ceiling import OPEN, Ceiling, of_tools, parse
 from arrowslit.policy.decide import ALLOW, Allow, Deny, may_see
 from arrowslit.protocol.jsonrpc import read
-from arrowslit.protocol.mcp import Asked, filter_lists, peek
+from arrowslit.protocol.lists import filter_lists
+from arrowslit.protocol.mcp import Asked, peek
 
 STOCK = parse('tools = ["check_stock"]\ntenants = ["acme", "globex"]\n')
 

@@ -14,7 +14,8 @@ from arrowslit.outcome import Outcome
 from arrowslit.policy.decide import ALLOW, Allow, Deny, decide, may_see
 from arrowslit.principal import Grant, Tenant
 from arrowslit.protocol.jsonrpc import read
-from arrowslit.protocol.mcp import Asked, filter_lists, peek
+from arrowslit.protocol.lists import filter_lists
+from arrowslit.protocol.mcp import Asked, peek
 from arrowslit.tunnel import Server, Tunnel
 
 TUNNEL = Tunnel("tnl_t", "t")

@@ -6,7 +6,7 @@ import pytest
 
 from arrowslit.errors import Error
 from arrowslit.protocol.jsonrpc import Refused
-from arrowslit.protocol.media import is_events, streams_events
+from arrowslit.protocol.media import acceptable, is_events, streams_events
 
 JSON, EVENTS = ("content-type", "application/json"), ("content-type", "text/event-stream")
 
@@ -100,3 +100,22 @@ def test_a_type_is_compared_without_case_and_parameters() -> None:
     assert is_events("TEXT/event-stream; charset=utf-8")
     assert not is_events("text/event-stream2")
     assert not is_events(None)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/json, text/event-stream", True),
+        ("Application/JSON", True),
+        ("text/event-stream;q=0.5", True),
+        ("*/*", True),
+        ("text/html, application/*;q=0.1", True),
+        ("text/html", False),
+        ("", False),
+        ("application/json;q=0", False),
+        ("application/json; charset=utf-8; q=0.000, image/*", False),
+        ("application/jsonx", False),
+    ],
+)
+def test_a_client_says_which_forms_of_an_answer_it_takes(accept: str, expected: bool) -> None:
+    assert acceptable(accept) is expected

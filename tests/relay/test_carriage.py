@@ -17,7 +17,7 @@ from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, 
 from arrowslit.policy import ceiling
 from arrowslit.protocol import exchange
 from arrowslit.protocol.events import StreamEnded
-from arrowslit.protocol.mcp import MOST_ENTRIES
+from arrowslit.protocol.lists import MOST_ENTRIES
 from arrowslit.protocol.state import Ending
 from arrowslit.relay.admission import Bounds
 from arrowslit.testing.disk import MemoryDisk

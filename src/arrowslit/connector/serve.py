@@ -14,7 +14,8 @@ from arrowslit.link.link import Stream, StreamEvent
 from arrowslit.policy.ceiling import Ceiling
 from arrowslit.policy.decide import LIST_METHODS, Deny, may_see
 from arrowslit.protocol import events as ev
-from arrowslit.protocol import exchange, jsonrpc, mcp
+from arrowslit.protocol import exchange, jsonrpc, lists, mcp
+from arrowslit.protocol.fields import returnable
 from arrowslit.protocol.frames import MAX_PAYLOAD
 from arrowslit.protocol.listing import Listing
 from arrowslit.protocol.state import Ending
@@ -93,7 +94,7 @@ class _Serving:
         self._started = False
         self._cancel: Cancel | None = None
         self._over = False
-        self._shows: mcp.Shows | None = None
+        self._shows: lists.Shows | None = None
         self._filter: Listing | None = None
 
     # ------------------------------------------------------------ the request
@@ -238,7 +239,7 @@ def _filtered(step: Callable[..., bytes], *data: bytes) -> bytes:
 @lru_cache(maxsize=64)
 def _head(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
     """As it travels. A server sends the same head with each of its answers, for a second at least."""
-    fields = [field for field in mcp.returnable(headers) if exchange.may_travel(*field)]
+    fields = [field for field in returnable(headers) if exchange.may_travel(*field)]
     return exchange.encode(exchange.ResponseHead(status, fields))
 
 
@@ -252,7 +253,7 @@ def _told(error: NotStarted | Lost) -> str:
     return error.told
 
 
-def _ask_ceiling(ceiling: Ceiling, head: exchange.RequestHead, body: bytes) -> mcp.Shows | None:
+def _ask_ceiling(ceiling: Ceiling, head: exchange.RequestHead, body: bytes) -> lists.Shows | None:
     """The owner of this machine decides by what the server would read, and not by what the relay says about it.
 
     Returns what of the answer may be seen, if it is a list. Raises _Denied.

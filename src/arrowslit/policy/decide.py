@@ -188,7 +188,7 @@ def _missing_resource(granted: Granted, asked: Asked) -> Missing | None:
 
 def may_see(granted: Granted, kind: str, name: str | None) -> bool:
     """Whether the tool, prompt, resource or template of exactly this name was granted: the rule for calls, and for what
-    a list shows. `kind` is the member of a result that lists such things (`protocol.mcp.LISTS`).
+    a list shows. `kind` is the member of a result that lists such things (`protocol.lists.LISTS`).
     """
     if name is None:
         return False

@@ -363,3 +363,14 @@ def _response(whole: dict[str, Any], parts: _Parts | None, ident: Id | None) -> 
 def _is_disguised(key: str) -> bool:
     """Whether a key that MCP does not define could be read as one that it does."""
     return _CONTROL.search(key) is not None or fold(key) in _FOLDED_PARAMS
+
+
+def text(raw: Raw | None) -> str | None:
+    """The string that a value is, None for anything else, and for none."""
+    try:
+        return None if raw is None else _decode_text(raw)
+    except msgspec.MsgspecError:
+        return None
+
+
+_decode_text = msgspec.json.Decoder(str).decode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arrowslit.protocol import mcp, media, sse
+from arrowslit.protocol import lists, media, sse
 from arrowslit.protocol.jsonrpc import Refused
 
 
@@ -12,17 +12,17 @@ class Listing:
     Both methods raise Refused for a list that cannot be read safely; then nothing more of the body may be sent.
     """
 
-    def __init__(self, content_type: str | None, shows: mcp.Shows) -> None:
+    def __init__(self, content_type: str | None, shows: lists.Shows) -> None:
         self._shows = shows
         self._held = bytearray()
-        self._events = sse.Events(limit=mcp.LISTED) if media.is_events(content_type) else None
+        self._events = sse.Events(limit=lists.LISTED) if media.is_events(content_type) else None
 
     def feed(self, data: bytes) -> bytes:
         """What of the body may go on now."""
         if self._events is None:
             self._held += data
-            if len(self._held) > mcp.LISTED:
-                raise Refused("result_too_large", f"a list that is filtered may have {mcp.LISTED >> 20} MiB")
+            if len(self._held) > lists.LISTED:
+                raise Refused("result_too_large", f"a list that is filtered may have {lists.LISTED >> 20} MiB")
             return b""
         try:
             events = self._events.feed(data)
@@ -36,12 +36,12 @@ class Listing:
     def end(self) -> bytes:
         """The body is complete: what is left of it."""
         if self._events is None:
-            return mcp.filter_lists(bytes(self._held), self._shows)
+            return lists.filter_lists(bytes(self._held), self._shows)
         return b""  # an event without its blank line is no event
 
     def filtered(self, event: sse.Event) -> bytes:
         """One event, the bytes it came in unless something had to be taken out of it."""
         if not event.data:
             return event.raw
-        data = mcp.filter_lists(event.data, self._shows)
+        data = lists.filter_lists(event.data, self._shows)
         return event.raw if data is event.data else sse.encode(data, event=event.event, id=event.id, retry=event.retry)

@@ -1,21 +1,19 @@
-"""What a gateway must know of MCP: eras, tool names, header mirrors; the facts it adds, and the lists it filters."""
+"""PURE: what a message of a client asks for, in every era of MCP, and the facts that a gateway adds to it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Never, cast
 
 import msgspec
 from msgspec import Raw
 
-from arrowslit.protocol.jsonrpc import Id, Kind, Message, Refused, fold, members_in
+from arrowslit.protocol.fields import Headers
+from arrowslit.protocol.jsonrpc import Id, Kind, Message, Refused, fold, text
 from arrowslit.protocol.mirrors import unwrapped
-
-Headers = Sequence[tuple[str, str]]
-"""HTTP fields in order: lower-case name, value without surrounding whitespace (RFC 9110, 5.5)."""
+from arrowslit.protocol.naming import named
 
 NAMESPACE = "dev.arrowslit/"
 """The prefix of our keys in `params._meta`. What a client writes under it never reaches a server."""
@@ -52,7 +50,7 @@ class Asked(msgspec.Struct, frozen=True):
     def tenants(self) -> list[str | None]:
         """Everything in `_meta` that a server could take for the tenant: ours or the bare alias, in any spelling."""
         keys = (NAMESPACE + "tenant", "tenant")
-        return [_text(value) for key, value in (self.message.meta or {}).items() if fold(key) in keys]
+        return [text(value) for key, value in (self.message.meta or {}).items() if fold(key) in keys]
 
 
 _VERSION, _METHOD, _NAME, _SESSION = "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id"
@@ -65,7 +63,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MILLISECONDS = re.compile(r"[1-9][0-9]{0,6}")
 
 _encode = msgspec.json.Encoder().encode
-_decode_text = msgspec.json.Decoder(str).decode
 _decode_whole_number = msgspec.json.Decoder(int).decode
 _tokens: msgspec.json.Decoder[Id] = msgspec.json.Decoder(Id)
 _decode_token = _tokens.decode
@@ -121,7 +118,7 @@ def peek(message: Message, headers: Headers) -> Asked:
     meta = message.meta or {}
     _check_mirrors(message, meta, routing)
     check_version(routing, message.id)
-    resources, prompt, unknown = _NAMING[method](message) if method in _NAMING else _NAMES_NOTHING
+    resources, prompt, unknown = named(message)
     return Asked(
         message,
         Era.MODERN if _VERSION_KEY in meta or _is_modern(routing.get(_VERSION, "")) else Era.LEGACY,
@@ -153,170 +150,6 @@ def stamp(message: Message, facts: Mapping[str, str], aliases: Mapping[str, str]
     return Message(message.kind, message.id, message.method, message.params or {}, meta)
 
 
-Shows = Callable[[str, str, Raw], bool]
-"""Whether an entry of a list may be seen: a key of LISTS, what names the entry, the entry as its server wrote it."""
-
-LISTS = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTemplates": "uriTemplate"}
-"""The lists of a result that policy cuts down, and which member names an entry."""
-
-
-LISTED = 4 << 20  # bytes of a list that must be read to be filtered
-MOST_ENTRIES = 10_000  # of one answer: five times what an agent can have pinned of a server
-MOST_MEMBERS = 1_000  # of an answer, its result or an entry; each of their names is compared
-
-
-def filter_lists(body: bytes, shows: Shows) -> bytes:
-    """A response with one of LISTS in its result, without the entries that may not be seen; anything else as it is.
-
-    Takes a whole JSON body or the data of one event. Order, and every byte of what stays, is kept; `cacheScope` becomes
-    private. Raises Refused `list_unreadable` for a list that clients could read in more than one way, or of too many
-    entries, and `result_too_large` for one that is longer than LISTED.
-    """
-    steps = filtering(body, shows)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return cast(bytes, done.value)
-
-
-def filtering(body: bytes, shows: Shows) -> Generator[int, None, bytes]:
-    """The same in steps, for who has something else to do in between. Yields how many bytes each had to do with."""
-    if not _may_hold_a_list(body):
-        return body
-    yield len(body)
-    try:
-        body.decode()
-        whole = _decode_raw(body)
-        if _starts(whole, "["):
-            _refuse_lists(_decode_entries(whole))
-            return body
-        envelope = _members(whole)
-        yield from _each_once(whole, envelope)
-        result = _members(_only(envelope, "result"))
-        yield from _each_once(envelope.get("result"), result)
-        lists = _lists(result)
-        if lists and len(body) > LISTED:
-            raise Refused("result_too_large", f"a list that is filtered may have {LISTED >> 20} MiB")
-        for kind in lists:
-            result[kind] = Raw((yield from _shown(kind, result[kind], shows)))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        _unsafe("the answer is not JSON in UTF-8")
-    if not lists:
-        return body
-    if "cacheScope" in result:
-        result["cacheScope"] = Raw(b'"private"')
-    envelope["result"] = Raw(_encode(result))
-    return _encode(envelope)
-
-
-def answer_id(data: bytes) -> Id | None:
-    """The id that a JSON-RPC response answers, None for anything else. Never raises; reads no more than it must."""
-    try:
-        heard = _decode_answer(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    return heard.id if not heard.method and (heard.result or heard.error) else None
-
-
-def asks(data: bytes) -> bool:
-    """Whether it is a request or a notification, and cannot be taken for an answer as well. Never raises."""
-    try:
-        heard = _decode_answer(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
-    return bool(heard.method) and not heard.result and not heard.error
-
-
-class Page(msgspec.Struct, frozen=True):
-    """One page of a list, without what is on it. `next` is the cursor of the page after it, in JSON; None for none."""
-
-    id: Id
-    next: bytes | None
-
-
-def page(data: bytes) -> Page | None:
-    """The page that a JSON-RPC response is, None for anything else. Never raises."""
-    try:
-        heard = _decode_page(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    cursor = heard.result.nextCursor
-    return Page(heard.id, _encode(cursor) if cursor else None)
-
-
-def progress_token(data: bytes) -> Id | None:
-    """The token of a `notifications/progress`, None for anything else. Never raises."""
-    if b'"progressToken"' not in data:
-        return None
-    try:
-        heard = _decode_progress(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    return heard.params.progressToken if heard.method == "notifications/progress" else None
-
-
-_FORWARDED = frozenset({"accept", "content-type", "last-event-id", "traceparent", "tracestate", "baggage"})
-
-# A connection's own business (RFC 9110, 7.6.1), what the relay says itself, and what speaks for a whole origin and so
-# for every other server behind the same relay.
-_NOT_RETURNED = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "date",
-        "server",
-        "set-cookie",
-        "set-cookie2",
-        "alt-svc",
-        "clear-site-data",
-        "strict-transport-security",
-    ]
-)
-
-
-def forward(headers: Headers) -> list[tuple[str, str]]:
-    """What of a request's headers goes to the target. Never a credential, a cookie, or anything that is ours."""
-    return [pair for pair in headers if pair[0] in _FORWARDED or pair[0].startswith("mcp-")]
-
-
-def returnable(headers: Headers) -> list[tuple[str, str]]:
-    """What of a response's headers goes to the caller."""
-    dropped = _NOT_RETURNED
-    named = [value for name, value in headers if name == "connection"]
-    if named:
-        dropped |= {token.strip().lower() for value in named for token in value.split(",")}
-    return [
-        pair for pair in headers if pair[0] not in dropped and not pair[0].startswith(("arrowslit-", "access-control-"))
-    ]
-
-
-@lru_cache(maxsize=64)
-def acceptable(accept: str) -> bool:
-    """Whether the value of an Accept header leaves room for JSON or for events, the two forms of an answer.
-
-    RFC 9110, 12.5.1; which of the two a server wants to see is its own affair.
-    """
-    for part in accept.lower().split(","):
-        kind, *parameters = (each.strip() for each in part.split(";"))
-        if kind in _FORMS and not any(_NO_WEIGHT.fullmatch(each) for each in parameters):
-            return True
-    return False
-
-
-_FORMS = frozenset({"application/json", "text/event-stream", "application/*", "text/*", "*/*"})
-_NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
-
-
 def _may_be_version(version: str) -> bool:
     """A date since there is MCP, or the name of a draft."""
     return _TOKEN.fullmatch(version) is not None and not (version < "2024-11-05" and _DATE.fullmatch(version))
@@ -333,24 +166,17 @@ def _check_mirrors(message: Message, meta: Mapping[str, Raw], routing: Mapping[s
     """
     required = _VERSION_KEY in meta and message.kind is Kind.REQUEST
     if _VERSION_KEY in meta and (required or _VERSION in routing):
-        _agree(_VERSION, routing.get(_VERSION), _text(meta[_VERSION_KEY]), message.id)
+        _agree(_VERSION, routing.get(_VERSION), text(meta[_VERSION_KEY]), message.id)
     if required or _METHOD in routing:
         _agree(_METHOD, routing.get(_METHOD), message.method, message.id)
     member = _NAMED.get(message.method or "")
     if member and message.params and member in message.params and (required or _NAME in routing):
-        _agree(_NAME, unwrapped(routing.get(_NAME, "")), _text(message.params[member]), message.id)
+        _agree(_NAME, unwrapped(routing.get(_NAME, "")), text(message.params[member]), message.id)
 
 
 def _agree(name: str, header: str | None, body: str | None, ident: Id | None) -> None:
     if header is None or header != body:
         raise Refused("header_mismatch", f"the header {name} does not say what the body says", ident)
-
-
-def _text(raw: Raw | None) -> str | None:
-    try:
-        return None if raw is None else _decode_text(raw)
-    except msgspec.MsgspecError:
-        return None
 
 
 def _token(raw: Raw) -> Id | None:
@@ -362,7 +188,7 @@ def _token(raw: Raw) -> Id | None:
 
 def _tool(message: Message) -> str:
     params = message.params or {}
-    name = _text(params["name"]) if "name" in params else None
+    name = text(params["name"]) if "name" in params else None
     if name is None:
         raise Refused("arguments_invalid", "tools/call needs the name of a tool, a string", message.id)
     if "arguments" in params and memoryview(params["arguments"])[0] != 0x7B:
@@ -393,217 +219,3 @@ def _without_ours(meta: Mapping[str, Raw], aliases: Iterable[str]) -> dict[str, 
         for key, value in meta.items()
         if (seen := fold(key)) not in folded and not seen.startswith(NAMESPACE)
     }
-
-
-class _Ref(msgspec.Struct, forbid_unknown_fields=True):
-    """What `completion/complete` refers to."""
-
-    type: str
-    name: str | None = None
-    uri: str | None = None
-    title: str | None = None
-
-
-class _Subscribed(msgspec.Struct):
-    """What `subscriptions/listen` asks to be told."""
-
-    resourceSubscriptions: list[str] | None = None  # noqa: N815 the name on the wire
-
-
-Named = tuple[tuple[str, ...], str | None, str | None]
-_NAMES_NOTHING: Named = (), None, None
-
-
-def _resource(message: Message) -> Named:
-    params = message.params or {}
-    uri = _text(params["uri"]) if "uri" in params else None
-    return (() if uri is None else (uri,)), None, None
-
-
-def _prompt(message: Message) -> Named:
-    params = message.params or {}
-    return (), _text(params["name"]) if "name" in params else None, None
-
-
-def _completed(message: Message) -> Named:
-    """The prompt, or the resource, of which an argument is completed."""
-    params = message.params or {}
-    try:
-        ref = _decode_ref(params["ref"]) if "ref" in params else None
-    except msgspec.MsgspecError:
-        ref = None
-    match ref:
-        case _Ref(type="ref/resource", uri=str(uri), name=None):
-            return (uri,), None, None
-        case _Ref(type="ref/prompt", name=str(name), uri=None):
-            return (), name, None
-        case _:
-            return _NAMES_NOTHING
-
-
-def _subscribed(message: Message) -> Named:
-    """The resources of which a modern client wants to hear, and what else that extensions of MCP may understand.
-
-    Raises Refused for notifications that are no object.
-    """
-    params = message.params or {}
-    asked = params.get("notifications")
-    try:
-        keys = _decode_members(asked) if asked is not None else {}
-        uris = _decode_subscribed(asked).resourceSubscriptions if asked is not None else None
-    except msgspec.MsgspecError:
-        raise Refused("arguments_invalid", "notifications is no object with a list of URIs", message.id) from None
-    unknown = [*(key for key in params if key != "notifications"), *(key for key in keys if key not in _NEWS)]
-    return tuple(uris or ()), None, unknown[0] if unknown else None
-
-
-_NEWS = frozenset({"promptsListChanged", "resourceSubscriptions", "resourcesListChanged", "toolsListChanged"})
-"""What a client may want to hear of: SubscriptionFilter of MCP 2026-07-28. Extensions add keys, like `taskIds`."""
-
-_NAMING: Mapping[str, Callable[[Message], Named]] = {
-    "resources/read": _resource,
-    "resources/subscribe": _resource,
-    "resources/unsubscribe": _resource,
-    "prompts/get": _prompt,
-    "completion/complete": _completed,
-    "subscriptions/listen": _subscribed,
-}
-
-
-class _Heard(msgspec.Struct):
-    """What tells an answer from the other messages of a stream."""
-
-    id: int | str | None = None
-    method: Raw = Raw()  # empty where there is none
-    result: Raw = Raw()
-    error: Raw = Raw()
-
-
-class _Progress(msgspec.Struct):
-    progressToken: int | str  # noqa: N815 the name on the wire
-
-
-class _ProgressMessage(msgspec.Struct):
-    method: str
-    params: _Progress
-
-
-class _PageResult(msgspec.Struct):
-    nextCursor: str | None = None  # noqa: N815 the name on the wire
-
-
-class _PageMessage(msgspec.Struct):
-    id: int | str
-    result: _PageResult
-
-
-_decode_page = msgspec.json.Decoder(_PageMessage).decode
-_decode_answer = msgspec.json.Decoder(_Heard).decode
-_decode_progress = msgspec.json.Decoder(_ProgressMessage).decode
-_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_decode_raw = msgspec.json.Decoder(Raw).decode
-_decode_entries = msgspec.json.Decoder(list[Raw]).decode
-_decode_ref = msgspec.json.Decoder(_Ref).decode
-_decode_subscribed = msgspec.json.Decoder(_Subscribed).decode
-
-
-def _unsafe(why: str) -> Never:
-    raise Refused("list_unreadable", why)
-
-
-def _may_hold_a_list(body: bytes) -> bool:
-    """Whether a key of `body` can be one of LISTS for any reader: written plainly, in any case, escaped, or not in
-    UTF-8.
-
-    A reader that ignores case takes `ſ` (U+017F) for `s`; no other character beyond ASCII folds to one of the letters.
-    """
-    start = body.lstrip(_BLANK)[:1]
-    if b"!" <= start <= b"~" and start not in b"{[":
-        return False  # plain text, an HTML page: not JSON in any encoding
-    lower = body.lower()
-    return (
-        b"tools" in lower
-        or b"resource" in lower
-        or b"prompts" in lower
-        or b"\\u" in body
-        or b"\xc5\xbf" in body
-        or b"\0" in body
-    )
-
-
-_BLANK = b" \t\r\n"
-_FOLDED_LISTS = frozenset(map(fold, LISTS))
-
-Members = dict[str, Raw]
-
-
-def _starts(value: Raw, bracket: str) -> bool:
-    return memoryview(value)[0] == ord(bracket)
-
-
-def _members(value: Raw | None) -> Members:
-    """The members of an object, none of anything else."""
-    members = _decode_members(value) if value is not None and _starts(value, "{") else {}
-    if len(members) > MOST_MEMBERS:
-        _unsafe(f"an object has more than {MOST_MEMBERS} members")
-    return members
-
-
-def _each_once(holder: Raw | None, members: Members) -> Generator[int, None, None]:
-    """Raises Refused if a key stands twice in the object `holder`, by any spelling: of those decoding keeps one."""
-    if members and holder is not None:
-        written = members_in(bytes(holder))
-        yield len(memoryview(holder))
-        if written != len(members) + members_in(b",".join(map(bytes, members.values()))):
-            _unsafe("a key stands twice")
-        yield len(memoryview(holder))
-
-
-def _lists(result: Members) -> list[str]:
-    """Those of LISTS that a result has. Raises Refused where readers could disagree about that."""
-    if any(key not in LISTS and fold(key[:64]) in _FOLDED_LISTS for key in result):
-        _unsafe("the result could be read to have another list")
-    return [kind for kind in LISTS if kind in result]
-
-
-def _shown(kind: str, raw: Raw, shows: Shows) -> Generator[int, None, bytes]:
-    """A list without the entries that may not be seen."""
-    if not _starts(raw, "["):
-        _unsafe(f"result.{kind} is not an array")
-    entries = _decode_entries(raw)
-    if len(entries) > MOST_ENTRIES:
-        _unsafe(f"it has more than {MOST_ENTRIES} entries")
-    yield len(memoryview(raw))
-    shown: list[Raw] = []
-    for entry in entries:
-        members = _members(entry)
-        for _ in _each_once(entry, members):
-            pass
-        name = _text(_only(members, LISTS[kind]))
-        if name and shows(kind, name, entry):
-            shown.append(entry)
-        yield len(memoryview(entry)) + ENTRY
-    return _encode(shown)
-
-
-ENTRY = 256  # bytes that an entry of none would be worth in work
-
-
-def _refuse_lists(parts: Sequence[Raw]) -> None:
-    """Raises Refused if one of the messages of a batch holds a list."""
-    for part in parts:
-        envelope = _members(part)
-        result = _members(_only(envelope, "result"))
-        for holder, members in ((part, envelope), (envelope.get("result"), result)):
-            for _ in _each_once(holder, members):
-                pass
-        if _lists(result):
-            _unsafe("the list is part of a batch")
-
-
-def _only(members: Members, name: str) -> Raw | None:
-    """The value of a member, None where there is none. Raises Refused if it could be there twice."""
-    folded = fold(name)
-    if any(key != name and fold(key[:64]) == folded for key in members):
-        _unsafe(f"an object could be read to have another {name!r}")
-    return members.get(name)

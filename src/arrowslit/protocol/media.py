@@ -1,10 +1,12 @@
-"""PURE: what the head of an answer says of its body, and whether everybody who reads that body reads the same.
+"""PURE: what the head of an answer says of its body, whether everybody who reads that body reads the same, and which
+forms of an answer a caller takes.
 
 Policy is decided by what we read. A client that unpacks, decodes or cuts a body in another way reads something else.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -63,3 +65,20 @@ def _is_utf8(kind: str) -> bool:
         if "charset" in name and value.strip(_BLANK).strip("\"'") not in _UTF8:
             return False
     return "charset" not in kind.partition(";")[0]
+
+
+@lru_cache(maxsize=64)
+def acceptable(accept: str) -> bool:
+    """Whether the value of an Accept header leaves room for JSON or for events, the two forms of an answer.
+
+    RFC 9110, 12.5.1; which of the two a server wants to see is its own affair.
+    """
+    for part in accept.lower().split(","):
+        kind, *parameters = (each.strip() for each in part.split(";"))
+        if kind in _FORMS and not any(_NO_WEIGHT.fullmatch(each) for each in parameters):
+            return True
+    return False
+
+
+_FORMS = frozenset({"application/json", "text/event-stream", "application/*", "text/*", "*/*"})
+_NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")

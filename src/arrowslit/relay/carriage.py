@@ -18,8 +18,9 @@ from arrowslit.link.link import LinkLost, Stream
 from arrowslit.outcome import Effect, Outcome
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import exchange
+from arrowslit.protocol.answers import progress_token
 from arrowslit.protocol.jsonrpc import Id
-from arrowslit.protocol.mcp import Shows, progress_token
+from arrowslit.protocol.lists import Shows
 from arrowslit.protocol.state import Ending
 from arrowslit.relay.deadline import Deadline, Deadlines
 from arrowslit.relay.hub import Hub, Served

@@ -20,7 +20,7 @@ from arrowslit.pin import Pin, Pins, PinState
 from arrowslit.policy import definitions
 from arrowslit.policy.decide import ALLOW, Allow, Deny, echo, may_see
 from arrowslit.principal import Grant
-from arrowslit.protocol import mcp
+from arrowslit.protocol import answers, lists
 from arrowslit.record import Ledger
 from arrowslit.relay.hub import Hub
 from arrowslit.tunnel import Server
@@ -93,7 +93,7 @@ class Definitions:
 
         A list that was followed from its first page to its last is as good as one of ours.
         """
-        key, page = (grant.agent_id, grant.server.name), mcp.page(answer)
+        key, page = (grant.agent_id, grant.server.name), answers.page(answer)
         begun = cursor is None or self._followed.get(key) == (moment, cursor)
         self._followed.pop(key, None)
         if page is None or not begun:
@@ -113,7 +113,7 @@ class Definitions:
 
     # ------------------------------------------------------------ what servers say
 
-    def shows(self, grant: Grant, *, replayed: bool = False) -> mcp.Shows:
+    def shows(self, grant: Grant, *, replayed: bool = False) -> lists.Shows:
         """What of a list the agent may see. A list that is `replayed` may be an old one: it shows what is pinned, and
         pins nothing.
         """

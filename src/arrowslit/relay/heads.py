@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import msgspec
 
-from arrowslit.protocol import exchange, jsonrpc, mcp, media
+from arrowslit.protocol import exchange, jsonrpc, media
+from arrowslit.protocol.fields import forward, returnable
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.tunnel import Headers
 
@@ -36,9 +37,9 @@ def _read(headers: tuple[tuple[str, str], ...]) -> Said:
     accept = first.get("accept")
     return Said(
         json=kind.strip().lower() == "application/json" and "utf-16" not in parameters.lower(),
-        acceptable=accept is None or mcp.acceptable(accept),
+        acceptable=accept is None or media.acceptable(accept),
         session=first.get(SESSION_HEADER),
-        forwarded=tuple([field for field in mcp.forward(headers) if field[0] != SESSION_HEADER]),
+        forwarded=tuple([field for field in forward(headers) if field[0] != SESSION_HEADER]),
     )
 
 
@@ -67,7 +68,7 @@ def _read_answer(payload: bytes) -> Answered:
         streams_events, refused = media.streams_events(head.status, head.headers), None
     except jsonrpc.Refused as refusal:
         streams_events, refused = False, refusal.message
-    fields = tuple([field for field in mcp.returnable(head.headers) if field[0] != "content-encoding"])
+    fields = tuple([field for field in returnable(head.headers) if field[0] != "content-encoding"])
     return Answered(
         status=head.status,
         streams_events=streams_events,

@@ -17,7 +17,7 @@ import msgspec
 from arrowslit.errors import Error
 from arrowslit.outcome import Effect, Outcome
 from arrowslit.policy.decide import echo
-from arrowslit.protocol import jsonrpc, mcp
+from arrowslit.protocol import answers, jsonrpc, lists, mcp
 from arrowslit.relay.carriage import Conclusion, Ticket
 from arrowslit.tunnel import Answer, Headers
 
@@ -38,7 +38,7 @@ class Look:
 
     ticket: Ticket
     asked: mcp.Asked
-    shows: mcp.Shows
+    shows: lists.Shows
     carry: Carry
     new_id: Callable[[], str]
     facts: Facts
@@ -117,11 +117,11 @@ class _Heard:
     """An Answer, of which the status is kept, and whether it is a page and where the list goes on."""
 
     status: int | None = None
-    page: mcp.Page | None = None
+    page: answers.Page | None = None
 
     def read(self, answer: bytes) -> None:
         """Take note of what has passed."""
-        self.page = mcp.page(answer)
+        self.page = answers.page(answer)
 
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """See Answer."""

@@ -17,7 +17,8 @@ from arrowslit.errors import Error
 from arrowslit.link.breaks import with_breaks
 from arrowslit.link.link import LinkLost, Stream
 from arrowslit.protocol import events as ev
-from arrowslit.protocol import jsonrpc, mcp, sse
+from arrowslit.protocol import jsonrpc, lists, sse
+from arrowslit.protocol.answers import answer_id, asks
 from arrowslit.protocol.state import Ending
 from arrowslit.relay import heads
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
@@ -42,7 +43,7 @@ class Reply:
         answer: Answer,
         *,
         expects: int | str | None,
-        filters: mcp.Shows | None,
+        filters: lists.Shows | None,
         reads: Callable[[bytes], None] | None,
         on_change: Callable[[], None] | None,
         seal: Callable[[str], str],
@@ -122,7 +123,7 @@ class Reply:
         """Whether a whole body may be taken for the answer: a result for another id is nobody's (P5)."""
         if self._expects is None or self.status != 200:
             return True
-        answers = mcp.answer_id(body)
+        answers = answer_id(body)
         return answers is not None and self._expected(answers)
 
     def fail(self, body: bytes) -> None:
@@ -187,13 +188,13 @@ class Reply:
         if too_long is not None:
             raise too_long
 
-    async def _feed_in_pieces(self, reader: sse.Events, data: bytes, filters: mcp.Shows) -> None:
+    async def _feed_in_pieces(self, reader: sse.Events, data: bytes, filters: lists.Shows) -> None:
         """The same for a stream that may bring lists, which are filtered."""
         self._count(data)
         self._silent = False
         events, too_long = _read(reader, data)
         for event in map(_clear, events):
-            if event.data and self._belongs(event.data, mcp.answer_id(event.data)):
+            if event.data and self._belongs(event.data, answer_id(event.data)):
                 filtered = await _filtered(event.data, filters)
                 self._event(event if filtered is event.data else _rewritten(event, filtered))
             else:
@@ -205,8 +206,8 @@ class Reply:
         assert self._held is not None
         self._held.append(data)
         if self._filters is not None:
-            if self.size > mcp.LISTED:
-                raise Error("result_too_large", f"a list that is filtered may have {mcp.LISTED >> 20} MiB")
+            if self.size > lists.LISTED:
+                raise Error("result_too_large", f"a list that is filtered may have {lists.LISTED >> 20} MiB")
         elif self.size > HELD:
             self._send_head([])
             self._answer.piece(b"".join(self._held))
@@ -216,7 +217,7 @@ class Reply:
         self.resumable = self.resumable or bool(event.id)
         data = event.data
         if data:
-            answers = mcp.answer_id(data)
+            answers = answer_id(data)
             if not self._belongs(data, answers):
                 return
             self._look_at(data, answers)
@@ -228,7 +229,7 @@ class Reply:
         """
         if self._expects is None:
             return True
-        return mcp.asks(data) if answers is None else self._expected(answers)
+        return asks(data) if answers is None else self._expected(answers)
 
     def _expected(self, answers: int | str) -> bool:
         return answers == self._expects and type(answers) is type(self._expects)
@@ -268,15 +269,15 @@ def _read(reader: sse.Events, data: bytes) -> tuple[list[sse.Event], Error | Non
         return error.events, Error("result_too_large", str(error))
 
 
-async def _filtered(body: bytes, shows: mcp.Shows) -> bytes:
+async def _filtered(body: bytes, shows: lists.Shows) -> bytes:
     """The body without what may not be seen. A long one is read with breaks, in which others have their turn."""
     try:
-        return await with_breaks(mcp.filtering(body, shows))
+        return await with_breaks(lists.filtering(body, shows))
     except jsonrpc.Refused as refused:
         if refused.code != "list_unreadable":
             raise Error(refused.code, refused.message) from refused
         message = f"the server's list cannot be read safely: {refused.message}"
-        hint = f"the server must send one JSON object without duplicate keys, at most {mcp.MOST_ENTRIES} entries"
+        hint = f"the server must send one JSON object without duplicate keys, at most {lists.MOST_ENTRIES} entries"
         raise Error(refused.code, message, hint=hint) from refused
 
 

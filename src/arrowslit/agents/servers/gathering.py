@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from arrowslit.protocol import sse
-from arrowslit.protocol.mcp import answer_id
+from arrowslit.protocol.answers import answer_id
 from arrowslit.protocol.media import is_events
 from arrowslit.tunnel import Headers
 
