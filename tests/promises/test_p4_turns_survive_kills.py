@@ -11,7 +11,7 @@ import os
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ import httpx2
 import pytest
 
 from tests.e2e import plain, turns
+from tests.e2e.door import until
 from tests.e2e.turns import Event, Session
 from tests.harness import Connector, Relay, Tunnel
 
@@ -29,8 +30,9 @@ pytestmark = [pytest.mark.promise("P2"), pytest.mark.promise("P3"), pytest.mark.
 CALLS = 6  # of one turn
 AT_ONCE = 4  # turns
 SHORTEST, LONGEST = 50, 500  # milliseconds of a call
-UP, MORE = 0.5, 0.4  # seconds that the relay is ready before it is killed, and at most how many more
-CONNECTORS = 3  # one alone may take seconds to come back, and of a relay that lives one second that is too many
+IN_FLIGHT = 0.8  # of the kills come once a call has reached the target, if a turn runs; the others at any moment
+MORE = 0.4  # seconds later, at most
+CONNECTORS = 3  # one alone may take seconds to come back
 DONE = "All six are done."
 
 
@@ -120,18 +122,27 @@ async def play(scene: Scene, kills: int) -> list[tuple[Session, list[Event]]]:
 
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(turn(session)) for session in sessions]
+            begun = AT_ONCE
+
+            def nothing_runs() -> bool:
+                return sum(task.done() for task in asked) >= min(begun, len(asked))
+
             for kill in range(kills):
-                await kill_and_start_again(scene, client)
+                await kill_and_start_again(scene, client, nothing_runs)
                 for _ in range(len(sessions) * kill // kills, len(sessions) * (kill + 1) // kills):
+                    begun += 1
                     due.release()
         return [(session, task.result()) for session, task in zip(sessions, asked, strict=True)]
 
 
-async def kill_and_start_again(scene: Scene, client: httpx2.AsyncClient) -> None:
+async def kill_and_start_again(scene: Scene, client: httpx2.AsyncClient, nothing_runs: Callable[[], bool]) -> None:
     """Each time at another moment after the relay said that it is ready."""
     ready = await turns.patiently(lambda: client.get("/readyz"))
     assert ready.status_code == 200
-    await asyncio.sleep(UP + scene.chance.random() * MORE)
+    if scene.chance.random() < IN_FLIGHT:
+        before = len(scene.heard.calls)
+        await until(lambda: nothing_runs() or len(scene.heard.calls) > before, "a call has come")
+    await asyncio.sleep(scene.chance.random() * MORE)
     scene.relay.kill()
     scene.flights.append(in_flight(scene.database))
     await asyncio.to_thread(scene.relay.start)
