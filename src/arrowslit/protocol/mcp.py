@@ -150,11 +150,13 @@ def stamp(message: Message, facts: Mapping[str, str], aliases: Mapping[str, str]
     return Message(message.kind, message.id, message.method, message.params or {}, meta)
 
 
+@lru_cache(maxsize=64)
 def _may_be_version(version: str) -> bool:
     """A date since there is MCP, or the name of a draft."""
     return _TOKEN.fullmatch(version) is not None and not (version < "2024-11-05" and _DATE.fullmatch(version))
 
 
+@lru_cache(maxsize=64)
 def _is_modern(version: str) -> bool:
     return _DATE.fullmatch(version) is not None and version >= "2026-07-28"
 
