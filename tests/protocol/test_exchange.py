@@ -9,9 +9,11 @@ from arrowslit.protocol.exchange import Malformed, RequestHead, ResponseHead
 
 
 def test_heads_arrive_as_they_were_sent() -> None:
-    asked = RequestHead("POST", [("content-type", "application/json"), ("x", "é")], "call_1")
+    asked = RequestHead("POST", (("content-type", "application/json"), ("x", "é")), "call_1")
     said = ResponseHead(202, [])
     assert exchange.request(exchange.encode(asked)) == asked
+    again = RequestHead("DELETE", asked.headers, "call_2", "inventory")
+    assert exchange.request(exchange.encode(again)) == again, "only the headers are remembered"
     assert exchange.response(exchange.encode(said)) == said
 
 

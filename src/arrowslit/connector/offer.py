@@ -25,26 +25,24 @@ class Offer:
     name: str | None = None
     most: int = MAX_CALLS
     calls: int = field(default=0, init=False)
-    _idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-
-    def __post_init__(self) -> None:
-        self._idle.set()
+    _idle: asyncio.Event | None = field(default=None, init=False)  # there while somebody waits for it
 
     def enter(self, *, listens: bool) -> None:
         """An exchange with the target begins."""
         self.calls += not listens
-        if self.calls:
-            self._idle.clear()
 
     def leave(self, *, listens: bool) -> None:
         """It is over."""
         self.calls -= not listens
-        if not self.calls:
+        if self._idle is not None and not self.calls:
             self._idle.set()
 
     async def idle(self) -> None:
         """Wait until no call runs."""
-        await self._idle.wait()
+        while self.calls:
+            if self._idle is None or self._idle.is_set():
+                self._idle = asyncio.Event()
+            await self._idle.wait()
 
 
 @dataclass(frozen=True, slots=True)

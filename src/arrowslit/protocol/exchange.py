@@ -36,20 +36,42 @@ class ResponseHead(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     headers: list[tuple[str, str]]
 
 
+class _RequestHead(msgspec.Struct, frozen=True):
+    """A RequestHead whose headers are not read."""
+
+    method: str
+    headers: msgspec.Raw
+    call: str
+    target: str | None = None
+
+
 encode = msgspec.json.Encoder().encode
-_request, _response = msgspec.json.Decoder(RequestHead).decode, msgspec.json.Decoder(ResponseHead).decode
+_request, _response = msgspec.json.Decoder(_RequestHead).decode, msgspec.json.Decoder(ResponseHead).decode
+_headers = msgspec.json.Decoder(tuple[tuple[str, str], ...]).decode
 
 
 def request(payload: bytes) -> RequestHead:
-    """Read a request head. Raises Malformed: the other side is not believed."""
+    """Read a request head. Raises Malformed: the other side is not believed.
+
+    Headers in a short head are remembered: a caller sends the same with each request.
+    """
     try:
         head = _request(payload)
+        fields = (_read_short_headers if len(payload) <= SHORT else _read_headers)(bytes(head.headers))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"request head: {error}") from error
     if head.method not in METHODS:
         raise Malformed(f"method {head.method!r}")
-    check_headers(head.headers)
-    return head
+    return RequestHead(head.method, fields, head.call, head.target)
+
+
+def _read_headers(written: bytes) -> tuple[tuple[str, str], ...]:
+    fields = _headers(written)
+    check_headers(fields)
+    return fields
+
+
+_read_short_headers = lru_cache(maxsize=256)(_read_headers)
 
 
 def response(payload: bytes) -> ResponseHead:

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
+
+import msgspec
 
 from arrowslit.tunnel import Headers
 
@@ -22,8 +23,7 @@ class Cancel(StrEnum):
     LINK_LOST = "link_lost"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One HTTP request for the target: `POST`, `GET` or `DELETE`, lower-case header names, the whole body.
 
     Of the caller's headers only those that MCP knows are here (accept, content-type, last-event-id, mcp-*, trace

@@ -4,7 +4,6 @@ that the proxy has to write itself. No I/O.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 import msgspec
@@ -120,7 +119,7 @@ def cancel_notice(request: Request) -> Request | None:
         return None
     params = {"requestId": asked.id, "reason": "deadline passed"}
     notice = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
-    return replace(request, body=msgspec.json.encode(notice))
+    return msgspec.structs.replace(request, body=msgspec.json.encode(notice))
 
 
 def _one_line_each(fields: list[str]) -> bool:
