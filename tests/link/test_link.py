@@ -11,8 +11,9 @@ import pytest
 
 from arrowslit.connector.offer import Offer
 from arrowslit.connector.serve import Server
-from arrowslit.link.link import HIGH_WATER, PING_EVERY, Link, LinkLost, Stream, StreamEvent
+from arrowslit.link.link import PING_EVERY, Link
 from arrowslit.link.pipe import MAX_MESSAGE, CloseCode, PipeListener
+from arrowslit.link.stream import HIGH_WATER, LinkLost, Stream, StreamEvent
 from arrowslit.policy.ceiling import OPEN
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import exchange

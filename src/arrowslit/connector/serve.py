@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from arrowslit.connector.offer import MAX_CALLS, Offer, Offers
 from arrowslit.connector.targets.target import Cancel, Exchange, Lost, NotStarted, Request, TooLarge
-from arrowslit.link.link import Stream, StreamEvent
+from arrowslit.link.stream import Stream, StreamEvent
 from arrowslit.policy.ceiling import Ceiling
 from arrowslit.policy.decide import LIST_METHODS, Deny, may_see
 from arrowslit.protocol import events as ev

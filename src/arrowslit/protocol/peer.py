@@ -12,14 +12,13 @@ from arrowslit.protocol import events as ev
 from arrowslit.protocol.credit import LINK_WINDOW, STREAM_WINDOW, Allowance, ReceiveWindow
 from arrowslit.protocol.frames import LINK, Decoder, Flag, Frame, Kind, ProtocolError, encode
 from arrowslit.protocol.outbox import Lane, Outbox
+from arrowslit.protocol.pings import Pings
 from arrowslit.protocol.state import LINK as LINK_TABLE
 from arrowslit.protocol.state import REPLY, REQUEST, Ending, LinkState, Reply, Request, Role, Step
 
 _LINK_KINDS = frozenset(kind for kind in Kind if kind < Kind.OPEN)
 _OPEN, _HEAD, _DATA = int(Kind.OPEN), int(Kind.HEAD), int(Kind.DATA)
 _U32 = struct.Struct(">I")
-_U64 = struct.Struct(">Q")
-MOST_PINGS = 32  # in a second
 MOST_CANCELS = 256  # that the other side owes an answer
 MOST_CREDIT = 1 << 31  # bytes; a grant past it is a mistake of the other side
 
@@ -60,7 +59,6 @@ class Peer:
         self._allowance = allowance or Allowance()
         self._usual_window = STREAM_WINDOW  # what the last stream that wanted more has grown to
         self.state = LinkState.GREETING
-        self.round_trip: float | None = None
         self.draining = False  # the other side said so
         self._said_hello = False
         self._decoder = Decoder()
@@ -70,10 +68,7 @@ class Peer:
         self._ready: list[ev.Event] = []
         self._link_due = 0
         self._link_left = LINK_WINDOW
-        self._pings: dict[int, float] = {}
-        self._ping_count = 0
-        self._pings_heard = 0
-        self._pings_counted_at = 0.0
+        self._pings = Pings()
         self._unanswered_cancels = 0
 
     # ---------------------------------------------------------------- the link
@@ -81,7 +76,12 @@ class Peer:
     @property
     def unanswered_pings(self) -> int:
         """How many pings are still without their pong."""
-        return len(self._pings)
+        return self._pings.unanswered
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds that the last answered ping took, None before the first."""
+        return self._pings.round_trip
 
     @property
     def owes_endings(self) -> bool:
@@ -120,9 +120,7 @@ class Peer:
     def ping(self, now: float) -> None:
         """Ask the other side for a sign of life; `now` in monotonic seconds."""
         self._require_open()
-        self._ping_count += 1
-        self._pings[self._ping_count] = now
-        self._outbox.control(encode(Kind.PING, LINK, _U64.pack(self._ping_count)))
+        self._outbox.control(encode(Kind.PING, LINK, self._pings.ask(now)))
 
     def drain(self) -> None:
         """Tell the other side that no new streams will come (relay) or be taken (connector)."""
@@ -198,7 +196,7 @@ class Peer:
             return False
         if self.role is Role.CONNECTOR and own.request is not Request.BODY:
             return False  # nothing more will come
-        grant = own.window.grant(now, self.round_trip, self._allowance, self._usual_window)
+        grant = own.window.grant(now, self._pings.round_trip, self._allowance, self._usual_window)
         self._usual_window = max(self._usual_window, own.window.size)
         self._outbox.control(encode(Kind.CREDIT, stream, _U32.pack(grant)))
         return True
@@ -324,35 +322,16 @@ class Peer:
             case Kind.REFUSE:
                 out.append(ev.Refused(frame.payload))
             case Kind.PING:
-                self._receive_ping(frame, now)
+                self._outbox.control(encode(Kind.PONG, LINK, self._pings.asked(frame.payload, now)))
             case Kind.PONG:
-                self._receive_pong(frame, now, out)
+                if (round_trip := self._pings.answered(frame.payload, now)) is not None:
+                    out.append(ev.Ponged(round_trip))
             case Kind.CREDIT:
                 if not self._outbox.granted_to_link(_grant(frame)):
                     raise ProtocolError("frame_malformed", "more link credit than was used")
             case _:
                 self.draining = True
                 out.append(ev.Draining())
-
-    def _receive_ping(self, frame: Frame, now: float) -> None:
-        """Answer it. An honest peer pings every few seconds; one that floods would fill what waits to leave."""
-        if now - self._pings_counted_at >= 1.0:
-            self._pings_counted_at, self._pings_heard = now, 0
-        self._pings_heard += 1
-        if self._pings_heard > MOST_PINGS:
-            raise ProtocolError("flood", f"more than {MOST_PINGS} pings in a second")
-        self._outbox.control(encode(Kind.PONG, LINK, frame.payload[:8]))
-
-    def _receive_pong(self, frame: Frame, now: float, out: list[ev.Event]) -> None:
-        if len(frame.payload) != _U64.size:
-            raise ProtocolError("frame_malformed", "PONG of the wrong length")
-        (number,) = _U64.unpack(frame.payload)
-        sent = self._pings.get(number)
-        if sent is None:
-            return
-        self._pings = {other: at for other, at in self._pings.items() if other > number}
-        self.round_trip = now - sent
-        out.append(ev.Ponged(self.round_trip))
 
     def _receive_open(self, frame: Frame, out: list[ev.Event]) -> None:
         if self.role is not Role.CONNECTOR or self.state is not LinkState.OPEN:

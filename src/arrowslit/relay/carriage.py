@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from arrowslit.errors import Error
-from arrowslit.link.link import LinkLost, Stream
+from arrowslit.link.stream import LinkLost, Stream
 from arrowslit.outcome import Effect, Outcome
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import exchange

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from arrowslit.errors import Error
 from arrowslit.link.breaks import with_breaks
-from arrowslit.link.link import LinkLost, Stream
+from arrowslit.link.stream import LinkLost, Stream
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import jsonrpc, lists, sse
 from arrowslit.protocol.answers import answer_id, asks
