@@ -66,6 +66,8 @@ def test_a_value_is_read_as_its_schema_says(schema: object, text: str, value: ob
         ({"type": "integer"}, "5.0", "x: '5.0' is not an integer"),
         ({"type": "integer"}, "true", "x: 'true' is not an integer"),
         ({"type": "number"}, "NaN", "x: 'NaN' is not a number"),
+        ({"type": "number"}, "1e999", "x: '1e999' is not a number"),
+        ({"type": "object"}, '{"a": -1e999}', "-1e999 is out of range"),
         ({"type": "boolean"}, "yes", "x: 'yes' is not true or false"),
         ({"type": "boolean"}, "1", "x: '1' is not true or false"),
         ({"type": "object"}, "[1]", "x: '[1]' is not an object in JSON"),

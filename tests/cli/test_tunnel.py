@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from arrowslit.cli.tunnel import connectors_of
 from tests.cli.certificates import issue
 from tests.cli.conftest import Scene
 from tests.cli.kit import at, invoke
@@ -77,6 +78,25 @@ def test_status_shows_who_serves_a_tunnel(scene: Scene) -> None:
     assert found["connector_key"] in scene.connector.log  # connect announced the same
     assert "certificate binding off" in text
     assert "warning: ceiling: none" in text
+
+
+def test_status_names_every_server_of_a_connector_with_its_ceiling() -> None:
+    targets = [{"name": "wiki", "ceiling": "none"}, {"name": "stock", "ceiling": "file"}]
+    connector = {
+        "connector": "1f2e",
+        "connected_since": "2026-11-22T10:00:00Z",
+        "key_fingerprint": "ab",
+        "certificate_binding": "on",
+        "round_trip_ms": 1.5,
+        "streams": 0,
+        "ceiling": "several",
+        "targets": targets,
+    }
+    lines = list(connectors_of([connector], "internal"))
+
+    assert "    serves wiki, ceiling none" in lines
+    assert "    serves stock, ceiling file" in lines
+    assert lines[-1] == "warning: ceiling: none. A connector lets through whatever this relay grants of wiki"
 
 
 def test_a_rotated_token_is_another_and_the_old_one_lives_on_for_its_grace(relay: Relay) -> None:

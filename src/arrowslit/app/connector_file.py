@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-import shutil
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +16,7 @@ from arrowslit.app.plan import Plan, TargetPlan, check_places
 from arrowslit.app.problems import Problem, unusable
 from arrowslit.connector.offer import MAX_CALLS
 from arrowslit.connector.targets.sse import SseEndpoint, read_url
-from arrowslit.connector.targets.stdio import MOST_PROCESSES, Command, read_command
+from arrowslit.connector.targets.stdio import MOST_PROCESSES, Command, read_command, runnable
 from arrowslit.connector.targets.upstream.address import Endpoint
 from arrowslit.errors import Error
 from arrowslit.ids import check_name
@@ -36,6 +35,7 @@ _TARGET = frozenset(
     {"name", "command", "url", "python", "pass_env", "environment", "authorization_env", "ceiling", "limits"}
 )
 _HINT = "see docs/connector.md for what a file may say"
+_NO_FILE = "name a file that is there: --config FILE; docs/connector.md has one to begin with"
 _OF_COMMANDS = ("python", "pass_env", "environment")
 _LIMITS = {"calls": MAX_CALLS, "processes": MOST_PROCESSES}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -48,7 +48,7 @@ def load(path: Path, *, environment: Mapping[str, str], python: str) -> Plan:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise Error("config_invalid", f"{path} cannot be read: {why}", hint="name a file: --config FILE") from error
+        raise Error("config_invalid", f"{path} cannot be read: {why}", hint=_NO_FILE) from error
     plan, problems = read(text, environment=environment, python=python)
     if plan is None:
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -125,7 +125,10 @@ class _Reader:
         names = self._try((*at, "pass_env"), lambda: self._passed(table)) or []
         python = self._try((*at, "python"), lambda: _text(table, "python", self._python)) or self._python
         given = {**self._environment, **more}
-        return self._try((*at, "command"), lambda: _runnable(_command(table), python, given, [*names, *more]))
+        return self._try(
+            (*at, "command"),
+            lambda: runnable(read_command(_command(table), python=python, environment=given, pass_env=[*names, *more])),
+        )
 
     def _passed(self, table: Table) -> list[str]:
         """The names under pass_env, all of them set."""
@@ -219,7 +222,8 @@ def _not_toml(error: Exception, text: str) -> Problem:
 def _text(table: Table, key: str, absent: str) -> str:
     value = table.get(key, absent)
     if not isinstance(value, str) or not value:
-        raise Error("validation_error", f"{key} is not text", hint=f'write: {key} = "…"')
+        what = "empty" if value == "" else "not text"
+        raise Error("validation_error", f"{key} is {what}", hint=f'write: {key} = "…"')
     return value
 
 
@@ -251,15 +255,6 @@ def _command(table: Table) -> str:
     if isinstance(value, list):
         return shlex.join(_texts(table, "command"))
     return _text(table, "command", "")
-
-
-def _runnable(text: str, python: str, environment: Mapping[str, str], names: Sequence[str]) -> Command:
-    command = read_command(text, python=python, environment=environment, pass_env=names)
-    program = command.argv[0]
-    if shutil.which(program, path=command.environment.get("PATH")) is None:
-        hint = "name it by its path, relative to the folder in which connect runs, or as PATH finds it"
-        raise Error("target_invalid", f"there is no program {echo(program)}", hint=hint)
-    return command
 
 
 def _count(table: Table, key: str, most: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from arrowslit.app.config import ConnectConfig
 from arrowslit.connector.offer import MAX_CALLS
 from arrowslit.connector.targets.sse import SseEndpoint, read_url
-from arrowslit.connector.targets.stdio import MOST_PROCESSES, Command, read_command
+from arrowslit.connector.targets.stdio import MOST_PROCESSES, Command, read_command, runnable
 from arrowslit.connector.targets.upstream.address import Endpoint, read_place
 from arrowslit.errors import Error
 from arrowslit.policy import ceiling as policy
@@ -82,7 +82,8 @@ def _where(config: ConnectConfig) -> Command | Endpoint | SseEndpoint:
     kind, _, rest = config.target.partition(":")
     match kind:
         case "stdio":
-            return read_command(rest, python=config.python, environment=config.environment, pass_env=config.pass_env)
+            given = config.environment
+            return runnable(read_command(rest, python=config.python, environment=given, pass_env=config.pass_env))
         case "http" | "https" | "sse+http" | "sse+https":
             return read_url(config.target)
         case _:

@@ -118,10 +118,20 @@ def create(
         raise Error("usage", "an agent has a name", hint="arrowslit agent create NAME …, or say it in the file")
     with reach().client() as client:
         made = client.post("agents", body=body)
+        offered = None if server is None or tunnel is None else _offered(client, tunnel)
     speak.answer(made, _shown(made), as_json=as_json)
+    if offered is not None and server not in offered:
+        there = f"it has {', '.join(map(speak.plain, offered))}" if offered else "none is connected"
+        speak.note(f"no connector of this tunnel offers the server {speak.plain(str(server))} at the moment: {there}")
     if tunnel is not None and not (allow or confirm or resource or prompt or allow_everything) and not as_json:
         server = made["mcp_servers"][0]["name"]
         speak.note(f"it may use no tool so far; see: arrowslit agent allow {made['name']} {server} TOOL")
+
+
+def _offered(client: Api, tunnel: str) -> Sequence[str]:
+    """The names of the servers that the connectors of a tunnel offer now."""
+    found = client.get("tunnels", options.tunnel(tunnel), "status")
+    return sorted({each["name"] for connector in found["connectors"] for each in connector["targets"]})
 
 
 @command.command("list")

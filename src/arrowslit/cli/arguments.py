@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, NoReturn
 
 from arrowslit.errors import Error
@@ -86,7 +87,7 @@ def _value(text: str, types: Sequence[str]) -> Any:
     if set(types) in ({"string"}, {"string", "null"}):
         return text
     try:
-        value = json.loads(text, parse_constant=_not_json, object_pairs_hook=_unique)
+        value = json.loads(text, parse_constant=_not_json, parse_float=_finite, object_pairs_hook=_unique)
     except ValueError as error:
         if not types or "string" in types:
             return text
@@ -97,6 +98,14 @@ def _value(text: str, types: Sequence[str]) -> Any:
     if "string" in types:
         return text
     raise ValueError(f"{text!r} is not {_expected(types)}")
+
+
+def _finite(text: str) -> float:
+    """Raises ValueError for a number that no double holds: it would be sent as another one, or as none."""
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is out of range")
+    return number
 
 
 def _type_of(value: Any) -> str:

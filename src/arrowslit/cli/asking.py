@@ -24,6 +24,12 @@ LONGEST = 3600.0  # seconds a call may take where its agent allows as much
 SPARE = 15.0  # seconds past the deadline in which the relay says how the call ended (P2), and some for the network
 
 
+_HERE = {  # the next step, for somebody at a terminal
+    "tool_not_allowed": "arrowslit tools AGENT SERVER shows what can be called",
+    "server_ambiguous": "make an agent for one of them: arrowslit agent create AGENT --tunnel TUNNEL --server NAME",
+}
+
+
 class ServerError(Exception):
     """The server answered, and its answer is a JSON-RPC error of its own: the call has an outcome, `result`."""
 
@@ -120,7 +126,9 @@ class Asking:
             case httpx2.TransportError():
                 broke = f"the connection to the relay broke: {str(failure) or type(failure).__name__}"
                 return self._unknown(broke) if self._calling else Error("relay_unreachable", broke)
-            case ValidationError() | RuntimeError():
+            case ValidationError():
+                return ServerError(0, f"the server answered, but not as MCP has it: {_first_flaw(failure)}", None)
+            case RuntimeError():
                 return ServerError(0, f"the server answered, but not as its schema says: {failure}", None)
             case _:
                 return None
@@ -129,7 +137,8 @@ class Asking:
         data = error.data if isinstance(error.data, dict) else {}
         if data.get("code") in CODES:
             about = {"call_id": data["call_id"]} if data.get("call_id") else {}
-            return Error(data["code"], error.message, hint=data.get("hint"), **about)
+            hint = _HERE.get(data["code"], data.get("hint"))
+            return Error(data["code"], error.message, hint=hint, **about)
         if self._strange is not None or error.code == mcp_types.CONNECTION_CLOSED:
             what = f"something answered {self._strange} that is no relay" if self._strange else error.message
             return self._unknown(what) if self._calling else Error("relay_unreachable", what)
@@ -141,6 +150,12 @@ class Asking:
             f"nobody here knows whether the call was executed: {why}",
             hint="look before asking again; the relay's ledger says how the call ended",
         )
+
+
+def _first_flaw(failure: ValidationError) -> str:
+    """Where the answer is wrong first, in one line; the library's own text is a page."""
+    flaw = failure.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, flaw['loc'])) or 'the whole of it'}: {flaw['msg']}"
 
 
 def _innermost(failure: BaseException) -> BaseException:

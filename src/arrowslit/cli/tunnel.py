@@ -185,12 +185,8 @@ def _status(found: dict[str, Any]) -> Iterator[str]:
     yield f"  token          generation {found['token']['generation']}, {_token(found['token'])}"
     for each in found["certificates"]:
         yield f"  certificate    sha256 {each['fingerprint']}, until {each['expires_at']}: kept, and not enforced"
-    for each in found["connectors"]:
-        yield f"  connector      {speak.plain(each['connector'])}, since {each['connected_since']}"
-        yield f"    key {each['key_fingerprint']}, certificate binding {each['certificate_binding']}"
-        yield f"    round trip {each['round_trip_ms']} ms, {speak.several(each['streams'], 'stream')}"
-        yield f"    ceiling {speak.plain(str(each.get('ceiling', 'unknown')))}, {speak.plain(each.get('software', ''))}"
     yield from (f"warning: {speak.plain(text)}" for text in _warnings(found))
+    yield from connectors_of(found["connectors"], found["name"])
 
 
 def _token(token: dict[str, Any]) -> str:
@@ -208,8 +204,25 @@ def _warnings(found: dict[str, Any]) -> Iterator[str]:
         yield "callers without a tenant are let in"
     if (found["token"]["previous_until"] or "") > rfc3339(SystemClock().now()):  # one form, so it sorts as text
         yield f"the token before this one still works until {found['token']['previous_until']}"
-    if any(each.get("ceiling") == "none" for each in found["connectors"]):
-        yield "ceiling: none. A connector lets through whatever this relay grants"
+
+
+def connectors_of(connectors: list[dict[str, Any]], tunnel: str) -> Iterator[str]:
+    """Who serves the tunnel, and which servers they let everything through to."""
+    unlimited: list[str] = []
+    for each in connectors:
+        yield f"  connector      {speak.plain(each['connector'])}, since {each['connected_since']}"
+        yield f"    key {each['key_fingerprint']}, certificate binding {each['certificate_binding']}"
+        yield f"    round trip {each['round_trip_ms']} ms, {speak.several(each['streams'], 'stream')}"
+        yield f"    {speak.plain(each.get('software') or 'unknown software')}"
+        if not each["targets"]:
+            yield f"    ceiling {speak.plain(each.get('ceiling', 'unknown'))}"
+            unlimited += [tunnel] if each.get("ceiling") == "none" else []
+        for target in each["targets"]:
+            yield f"    serves {speak.plain(target['name'])}, ceiling {speak.plain(target['ceiling'])}"
+            unlimited += [target["name"]] if target["ceiling"] == "none" else []
+    if unlimited:
+        names = speak.plain(", ".join(dict.fromkeys(unlimited)))
+        yield f"warning: ceiling: none. A connector lets through whatever this relay grants of {names}"
 
 
 def _remarks(tunnel: dict[str, Any]) -> str:

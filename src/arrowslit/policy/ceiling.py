@@ -249,9 +249,10 @@ def _invalid(why: str) -> Error:
     return Error(
         "ceiling_invalid",
         f"the ceiling cannot be used: {why}",
-        hint='a ceiling is TOML: tools = ["check_stock"], tenants = ["*"], hosts, read_only, idempotent',
+        hint='a ceiling is TOML: tools = ["check_stock"], tenants = ["*"]; and resources, prompts, hosts, read_only, '
+        "idempotent",
     )
 
 
 def _deny(why: str) -> Deny:
-    return Deny("denied_by_ceiling", why, "the connector's operator decides: see its --ceiling file or --allow")
+    return Deny("denied_by_ceiling", why, "the connector's operator decides: --allow, --ceiling, or [targets.ceiling]")

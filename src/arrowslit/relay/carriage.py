@@ -316,7 +316,7 @@ def _denied(last: ev.StreamEnded) -> Error:
     return Error(
         "denied_by_ceiling",
         last.detail or "the connector's own policy does not allow this",
-        hint="the connector's operator decides: see its --ceiling file or --allow",
+        hint="the connector's operator decides: --allow, --ceiling, or [targets.ceiling] in its connector.toml",
     )
 
 

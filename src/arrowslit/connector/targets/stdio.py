@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -73,6 +74,15 @@ def read_command(text: str, *, python: str, environment: Mapping[str, str], pass
     return Command(argv, passed, frozenset(environment) - frozenset(passed))
 
 
+def runnable(command: Command) -> Command:
+    """The command, if its program is there. Raises Error `target_invalid`."""
+    program = command.argv[0]
+    if shutil.which(program, path=command.environment.get("PATH")) is None:
+        hint = "name it by its path, relative to the folder in which connect runs, or as PATH finds it"
+        raise Error("target_invalid", f"there is no program {program!r}", hint=hint)
+    return command
+
+
 class Stdio:
     """A Program: starts the command as often as it is asked to, and lets none of its processes outlive it."""
 
@@ -121,8 +131,9 @@ class Stdio:
         """Program: name the variable that was probably missed, if its name is in the last words."""
         missed = [name for name in _VARIABLE.findall(last_words) if name in self._command.withheld]
         if missed:
-            return f"{missed[0]} is set here and was not passed to the target: add --pass-env {missed[0]}"
+            add = f"add --pass-env {missed[0]}, or name it under pass_env in a connector.toml"
+            return f"{missed[0]} is set here and was not passed to the target: {add}"
         return (
             "run the command by hand to see why; as a target it gets a clean environment, "
-            "and further variables only by name: --pass-env NAME"
+            "and further variables only by name: --pass-env NAME, or pass_env in a connector.toml"
         )

@@ -33,7 +33,7 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"  # with the underscore that 
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a name that ends in one is an address to some resolvers (WHATWG URL, 3.5)
 
-_FORM = "write it as http://host:port/path or https://host:port/path"
+_FORM = "write it as http(s)://host:port/path, or sse+http(s)://host:port/path for HTTP with SSE"
 
 
 @dataclass(frozen=True, slots=True)
