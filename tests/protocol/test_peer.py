@@ -228,9 +228,7 @@ def test_a_slow_reader_gets_no_larger_window_and_gives_back_one_that_it_has() ->
 def test_what_windows_grow_by_is_bounded_for_all_streams_together_and_comes_back() -> None:
     pair = far_apart()
     downloads = [Download(pair, 12 << 20) for _ in range(6)]
-    for _ in range(6):
-        passes(pair, 0.05, *downloads)
-    assert sum(pair.relay.window(each.stream) for each in downloads) == 6 * STREAM_WINDOW + ALLOWANCE
+    assert max(passes(pair, 0.05, *downloads) for _ in range(6)) == 6 * STREAM_WINDOW + ALLOWANCE
     for each in downloads:
         pair.relay.cancel(each.stream, "caller_left")
     pair.carry()

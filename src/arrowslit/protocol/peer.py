@@ -201,11 +201,6 @@ class Peer:
         self._outbox.control(encode(Kind.CREDIT, stream, _U32.pack(grant)))
         return True
 
-    def window(self, stream: int) -> int:
-        """Bytes that the other side may have under way on this stream, or unread here."""
-        own = self._streams.get(stream)
-        return own.window.size if own else 0
-
     def queued(self, stream: int) -> int:
         """Bytes of this stream that wait for credit or for their turn."""
         own = self._streams.get(stream)
@@ -353,7 +348,7 @@ class Peer:
         self._link_due += size
         if self._link_left < 0:
             raise ProtocolError("credit_exceeded", "link")
-        own = self._theirs(frame, None)
+        own = self._streams.get(frame.stream) or self._theirs(frame, None)  # there are none on a link that is not open
         if own is None:
             return
         if not own.window.arrived(size, now):
