@@ -121,7 +121,7 @@ AT_MCP: dict[str, tuple[object, str, Callable[..., Any], int, str, str | None]] 
     "the policy, at the MCP door": (calls, "decide", broken, 500, "internal_error", None),
     "the links, at the MCP door": (Hub, "pick", broken, 200, "not_started", "not_delivered"),
     "what is carried, at the MCP door": (Reply, "follow", broken_later, 200, "outcome_unknown", "outcome_unknown"),
-    "the connector, at the MCP door": (serve, "_body", broken_later, 200, "not_started", "not_delivered"),
+    "the connector, at the MCP door": (serve.Server, "admit", broken, 200, "not_started", "not_delivered"),
     "the target, at the MCP door": (FakeTarget, "_answer", broken_later, 200, "outcome_unknown", "outcome_unknown"),
 }
 
