@@ -92,8 +92,13 @@ def compare(direct: Found, tunnel: Found) -> list[Difference]:
 
 def unexplained(differences: Sequence[Difference], listed: Sequence[Allowed]) -> tuple[list[Difference], list[Allowed]]:
     """The differences that nothing explains, and the explanations that explain nothing any more."""
-    unknown = [each for each in differences if not any(one.explains(each) for one in listed)]
-    idle = [one for one in listed if not any(one.explains(each) for each in differences)]
+    unknown, idle = [], list(listed)
+    for each in differences:
+        reason = next((one for one in idle if one.explains(each)), None)
+        if reason is None:
+            unknown.append(each)
+        else:
+            idle.remove(reason)  # it explains one, and no other of the same kind
     return unknown, idle
 
 

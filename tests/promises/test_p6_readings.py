@@ -70,6 +70,12 @@ WAYS: dict[str, tuple[list[str], Any]] = {
 }
 
 
+UNASKED: dict[str, tuple[list[str], Any]] = {
+    "unasked JSON": ([JSON], lambda data: data),
+    "unasked events": ([EVENTS], event),
+}
+
+
 class Server:
     """Answers lists and streams in the `way` that a test has chosen."""
 
@@ -80,7 +86,10 @@ class Server:
         while True:
             seen = await line.request()
             asked = json.loads(seen.body) if seen.body else {"method": "GET", "id": 1}
-            if "id" not in asked:
+            if "id" not in asked and self.way in UNASKED:
+                fields, pack = UNASKED[self.way]
+                await line.send(written("200 OK", fields, pack(answer(1, {"tools": TOOLS}))))
+            elif "id" not in asked:
                 await line.send(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
             elif asked["method"] in ("tools/list", "GET") and self.way:
                 fields, pack = WAYS[self.way]
@@ -143,3 +152,18 @@ async def test_no_answer_shows_more_to_its_reader_than_to_its_judge(options: tup
                 assert "compression" in said.error["data"]["hint"]
                 server.way = ""
                 assert [tool["name"] for tool in (await door.ask("tools/list")).result["tools"]] == ["look"]
+
+
+@pytest.mark.parametrize("options", [(), ("--allow", "look")], ids=["grant", "ceiling"])
+async def test_what_answers_a_notification_shows_no_more(options: tuple[str, ...], relay: Relay) -> None:
+    server = Server()
+    async with serving(server) as target:
+        granted = ["look", "SECRET"] if options else ["look"]
+        with served(relay, target.url, granted, *options) as stage:
+            async with stage.door() as door:
+                await door.initialize()
+                for server.way in UNASKED:
+                    said = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+                    response = await door.http.post(door.url, headers=door.headers(said), json=said)
+                    assert response.status_code in (200, 202)
+                    assert b"SECRET" not in response.content, server.way

@@ -271,4 +271,5 @@ def _ask_ceiling(ceiling: Ceiling, head: exchange.RequestHead, body: bytes) -> l
     verdict = ceiling.decide(asked)
     if isinstance(verdict, Deny):
         raise _Denied(verdict.message)
-    return shows if asked.method in LIST_METHODS else None
+    may_bring_any = asked.message.kind is not jsonrpc.Kind.REQUEST  # nobody waits for what answers it
+    return shows if may_bring_any or asked.method in LIST_METHODS else None

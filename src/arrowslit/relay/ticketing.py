@@ -8,7 +8,7 @@ from functools import partial
 from arrowslit.outcome import Effect
 from arrowslit.policy.decide import LIST_METHODS
 from arrowslit.principal import Grant
-from arrowslit.protocol import jsonrpc, mcp
+from arrowslit.protocol import jsonrpc, lists, mcp
 from arrowslit.relay.callers import TENANT, Caller
 from arrowslit.relay.carriage import Ticket
 from arrowslit.relay.definitions import Definitions
@@ -49,10 +49,17 @@ def of_message(
         session=session,
         expects=asked.message.id if asked.message.kind is jsonrpc.Kind.REQUEST else None,
         progress_token=asked.progress_token,
-        filters=definitions.shows(grant) if asked.method in LIST_METHODS else None,
+        filters=_filter(grant, asked, definitions),
         reads=_reader(grant, asked, definitions) if tool is None else None,
         on_change=caller.on_change,
     )
+
+
+def _filter(grant: Grant, asked: mcp.Asked, definitions: Definitions) -> lists.Shows | None:
+    """What of a list may be seen in the answer, if there can be one. Where no answer is due, any may come."""
+    if asked.message.kind is not jsonrpc.Kind.REQUEST:
+        return definitions.shows(grant, replayed=True)
+    return definitions.shows(grant) if asked.method in LIST_METHODS else None
 
 
 def _reader(grant: Grant, asked: mcp.Asked, definitions: Definitions) -> Callable[[bytes], None] | None:

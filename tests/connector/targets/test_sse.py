@@ -164,6 +164,8 @@ async def test_what_is_no_message_is_ignored(tmp_path: Path) -> None:
         (OldServer(endpoint="http://user@127.0.0.1/?session="), "names an address for messages that is none"),
         (OldServer(listening=answer(b"", "404 Not Found")), "status 404"),
         (OldServer(listening=answer(b"{}", "200 OK", "content-type: application/json")), "application/json"),
+        (OldServer(listening=STREAM.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")), "compressed"),
+        (OldServer(listening=STREAM.replace(b"200 OK", b"206 Partial Content")), "a part of a body"),
         (OldServer(endpoint=""), "said nothing"),
     ],
 )
