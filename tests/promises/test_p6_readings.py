@@ -11,6 +11,7 @@ import json
 import zlib
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.connector.targets.scripted import Line, serving
@@ -76,6 +77,25 @@ UNASKED: dict[str, tuple[list[str], Any]] = {
 }
 
 
+def padded(data: bytes) -> bytes:
+    """More than is held before it is passed on."""
+    return b" " * 1_100_000 + data
+
+
+STRANGERS: dict[str, tuple[str, list[str], Any]] = {
+    **{
+        f"status {code}": (f"{code} So", [JSON], lambda data: data) for code in (200, 201, 202, 203, 299, 400, 404, 500)
+    },
+    "a batch that failed": ("500 So", [JSON], lambda data: b"[" + data + b"]"),
+    "a failure without a type": ("500 So", [], lambda data: data),
+    "a long one": ("200 OK", [JSON], padded),
+    "a long failure": ("400 So", [JSON], padded),
+    "a long one of a second id": ("200 OK", [JSON], lambda data: padded(b'{"id":2,' + data[1:])),
+    "a long one of a second spelling": ("200 OK", [JSON], lambda data: padded(b'{"ID":2,' + data[1:])),
+    "a long batch": ("200 OK", [JSON], lambda data: padded(b"[" + data + b"]")),
+}
+
+
 class Server:
     """Answers lists and streams in the `way` that a test has chosen."""
 
@@ -91,7 +111,10 @@ class Server:
                 await line.send(written("200 OK", fields, pack(answer(1, {"tools": TOOLS}))))
             elif "id" not in asked:
                 await line.send(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
-            elif asked["method"] in ("tools/list", "GET") and self.way:
+            elif asked["method"] == "ping" and self.way in STRANGERS:
+                status, fields, pack = STRANGERS[self.way]
+                await line.send(written(status, fields, pack(answer(1, {"tools": TOOLS}))))
+            elif asked["method"] in ("tools/list", "GET") and self.way in WAYS:
                 fields, pack = WAYS[self.way]
                 status = "206 Partial Content" if self.way == "a part" else "200 OK"
                 await line.send(written(status, fields, pack(answer(asked["id"], {"tools": TOOLS}))))
@@ -167,3 +190,27 @@ async def test_what_answers_a_notification_shows_no_more(options: tuple[str, ...
                     response = await door.http.post(door.url, headers=door.headers(said), json=said)
                     assert response.status_code in (200, 202)
                     assert b"SECRET" not in response.content, server.way
+
+
+async def test_no_answer_to_another_request_comes_in_the_place_of_ones_own(relay: Relay) -> None:
+    """A client that still waits for a list, the request 1, would take it for that."""
+    server = Server()
+    async with serving(server) as target:
+        with served(relay, target.url, ["look"]) as stage:
+            async with stage.door() as door:
+                await door.initialize()
+                for server.way in STRANGERS:
+                    said = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+                    content = json.dumps(said).encode()
+                    headers = {**door.headers(said), "content-type": "application/json"}
+                    body = b""
+                    try:
+                        async with door.http.stream("POST", door.url, headers=headers, content=content) as response:
+                            async for piece in response.aiter_raw():
+                                body += piece
+                    except httpx2.RemoteProtocolError:
+                        assert "long" in server.way, "what has begun is broken off"
+                        assert b"}]}}" not in body, server.way
+                    else:
+                        assert b"SECRET" not in body, server.way
+                        assert json.loads(body)["error"]["data"]["code"] == "outcome_unknown", server.way

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from arrowslit.protocol.jsonrpc import Id
+from arrowslit.protocol.jsonrpc import Id, fold
 
 
 def answer_id(data: bytes) -> Id | None:
@@ -24,6 +24,19 @@ def asks(data: bytes) -> bool:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
     return bool(heard.method) and not heard.result and not heard.error
+
+
+def addressed(data: bytes) -> bool:
+    """Whether some reader could take it for an answer to somebody: what names an id, a batch, and what is no JSON.
+
+    Never raises. An error of HTTP mostly has a body that is not.
+    """
+    try:
+        members = _decode_members(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return bool(data.strip())
+    ids = [name for name in members if fold(name[:64]) == "id"]
+    return bool(ids) and (ids != ["id"] or bytes(members["id"]) != b"null")
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -83,5 +96,6 @@ class _PageMessage(msgspec.Struct):
 
 _encode = msgspec.json.Encoder().encode
 _decode_page = msgspec.json.Decoder(_PageMessage).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_answer = msgspec.json.Decoder(_Heard).decode
 _decode_progress = msgspec.json.Decoder(_ProgressMessage).decode

@@ -1,10 +1,10 @@
 """Reply: the answer of one exchange as it comes through the tunnel, followed, filtered where policy must, and passed
 on.
 
-A JSON answer is held until it is whole (up to 1 MiB), so that a break can still become an error. Server-sent events
-pass at once and unchanged; they are only looked at: for this request's answer, for progress, for ids that allow a
-client to resume. An answer to something else goes nowhere: it could be a list that nobody filtered. A stream on which
-nothing happens gets a comment now and then.
+A JSON answer is held until it is whole (up to 1 MiB), so that a break can still become an error; of a longer one the
+end is held until it is known whose answer it is. Server-sent events pass at once and unchanged; they are only looked
+at: for this request's answer, for progress, for ids that allow a client to resume. An answer to something else goes
+nowhere: it could be a list that nobody filtered. A stream on which nothing happens gets a comment now and then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from arrowslit.link.breaks import with_breaks
 from arrowslit.link.stream import LinkLost, Stream
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import jsonrpc, lists, sse
-from arrowslit.protocol.answers import answer_id, asks
+from arrowslit.protocol.answers import addressed, answer_id, asks
+from arrowslit.protocol.outline import Outline
 from arrowslit.protocol.state import Ending
 from arrowslit.relay import heads
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
@@ -67,6 +68,8 @@ class Reply:
         self._result_headers: Headers = ()
         self._held: list[bytes] | None = None  # `size` bytes of a body that is not passed on yet
         self._events: sse.Events | None = None
+        self._outline: Outline | None = None  # of a JSON answer that is passed on while it comes
+        self._behind = b""  # its last piece
         self._silent = True
         self._beat: asyncio.TimerHandle | None = None
 
@@ -114,17 +117,23 @@ class Reply:
             self.head_sent = self.answered = True
             self._answer.whole(self.status, self._result_headers, body)
             return
-        if self._events is None:
-            self.answered = True
+        if self._outline is not None:
+            self.answered = self._expects is None or self._is_expected(self._outline.answers)
+            if self.answered:
+                self._answer.piece(self._behind)
         if self.answered or self._expects is None:
             self._answer.end()
 
     def _is_answer(self, body: bytes) -> bool:
-        """Whether a whole body may be taken for the answer: a result for another id is nobody's (P5)."""
-        if self._expects is None or self.status != 200:
+        """Whether a whole body may be taken for the answer: what answers another request is nobody's (P5).
+
+        An error of HTTP need not be JSON-RPC, if it cannot be taken for an answer to somebody else.
+        """
+        if self._expects is None or self._is_expected(answer_id(body)):
             return True
-        answers = answer_id(body)
-        return answers is not None and self._expected(answers)
+        assert self.status is not None
+        kind = next((value for name, value in self._headers if name == "content-type"), "json")
+        return self.status >= 400 and ("json" not in kind.lower() or not addressed(body))
 
     def fail(self, body: bytes) -> None:
         """Say in an answer that has begun that it went wrong: an event of its own, or a body that stays unfinished."""
@@ -165,8 +174,14 @@ class Reply:
             self._feed(self._events, data)
         elif self._held is not None:
             self._hold(data)
-        else:
-            self._answer.piece(data)
+        elif self._outline is not None:
+            self._stream(self._outline, data)
+
+    def _stream(self, outline: Outline, data: bytes) -> None:
+        """Pass on all but the last piece. That goes once it is known whose answer this is."""
+        outline.feed(data)
+        self._answer.piece(self._behind)
+        self._behind = data
 
     def _count(self, data: bytes) -> None:
         self.size += len(data)
@@ -210,8 +225,9 @@ class Reply:
                 raise Error("result_too_large", f"a list that is filtered may have {lists.LISTED >> 20} MiB")
         elif self.size > HELD:
             self._send_head([])
-            self._answer.piece(b"".join(self._held))
-            self._held = None
+            held, self._held, self._outline = self._held, None, Outline()
+            for piece in held:
+                self._stream(self._outline, piece)
 
     def _event(self, event: sse.Event) -> None:
         self.resumable = self.resumable or bool(event.id)
@@ -229,10 +245,10 @@ class Reply:
         """
         if self._expects is None:
             return True
-        return asks(data) if answers is None else self._expected(answers)
+        return asks(data) if answers is None else self._is_expected(answers)
 
-    def _expected(self, answers: int | str) -> bool:
-        return answers == self._expects and type(answers) is type(self._expects)
+    def _is_expected(self, answers: int | str | None) -> bool:
+        return answers is not None and answers == self._expects and type(answers) is type(self._expects)
 
     def _look_at(self, data: bytes, answers: int | str | None) -> None:
         if answers is None:
@@ -243,7 +259,7 @@ class Reply:
         else:
             if self._on_answer is not None:
                 self._on_answer(answers)
-            if self._expected(answers):
+            if self._is_expected(answers):
                 self.answered = True
                 if self._reads is not None:
                     self._reads(data)
