@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from arrowslit.protocol.sse import Event, Events, TooLong, clear, encode
+from arrowslit.protocol.sse import MAX_EVENT, Event, Events, TooLong, clear, encode
 
 Fields = tuple[str | None, bytes, str | None, int | None]
 
@@ -198,7 +198,8 @@ def test_an_id_or_a_name_cannot_write_a_field_of_its_own(value: str) -> None:
         encode(b"x", event=value)
 
 
-BREAKS = ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+CONTROLS = ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
+BREAKS = [*CONTROLS, "\x85", "\u2028", "\u2029"]
 
 
 @pytest.mark.promise("P6")
@@ -206,6 +207,10 @@ BREAKS = ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 def test_nobody_finds_a_field_in_a_comment_or_in_data(end: str) -> None:
     for hiding in (f": x{end}data: hidden{end}{end}\n\n", f'data: {{"a":"{end}data: hidden{end}{end}"}}\n\n'):
         (event,) = read_all(hiding.encode())
+        if end in CONTROLS and event.data:
+            with pytest.raises(ValueError, match="control characters"):  # in JSON they are none
+                clear(event)
+            continue
 
         shown = clear(event)
 
@@ -222,6 +227,22 @@ def test_what_an_event_says_stays_the_same() -> None:
     assert (shown.event, shown.id, shown.retry) == ("message", "7", 5)
     plain = Event(b"data: \xe2\x80\xa6\n\n", b"\xe2\x80\xa6")
     assert clear(plain) is plain
+
+
+@pytest.mark.promise("P15")
+@pytest.mark.parametrize(
+    "data",
+    [
+        "data: " + "\u2028" * (MAX_EVENT // 4) + "\n",
+        "data: " + "\x85" * (MAX_EVENT // 4) + "\n",
+        ":\u2028\n" + "data\n" * (MAX_EVENT // 6),
+    ],
+    ids=["separators", "next lines", "lines"],
+)
+def test_an_event_does_not_grow_past_the_limit(data: str) -> None:
+    (event,) = read_all((data + "\n").encode())
+    with pytest.raises(ValueError, match="longer than"):
+        clear(event)
 
 
 @pytest.mark.parametrize("field", ["id", "event"])

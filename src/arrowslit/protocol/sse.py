@@ -11,7 +11,8 @@ _BOM = b"\xef\xbb\xbf"
 
 _BREAKS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # what ends a line for str.splitlines, and not here
 _CONTROLS = b"\x0b\x0c\x1c\x1d\x1e"
-_LONG_BREAKS = (b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+_LONG_BREAKS = {b"\xc2\x85": b"\\u0085", b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029"}
+_DATA = b"data: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +143,30 @@ def clear(event: Event) -> Event:
 
     Some clients end lines at more characters than WHATWG HTML does, and would find a field where we saw a comment. An
     event with such characters is written anew, with their JSON escapes in its data and without comments. Raises
-    ValueError for an `event` or `id` that holds one.
+    ValueError for an `event` or `id` that holds one, for data that holds one which no JSON may hold, and for an event
+    that would be longer than MAX_EVENT.
     """
     raw = event.raw
-    if len(raw.translate(None, _CONTROLS)) == len(raw) and not any(end in raw for end in _LONG_BREAKS):
+    if not _holds(raw, _CONTROLS) and not any(end in raw for end in _LONG_BREAKS):
         return event
     if any(text is not None and _BREAKS.search(text) for text in (event.event, event.id)):
         raise ValueError("the name or id of an event holds what may end a line")
-    text = event.data.decode(errors="replace")
-    data = _BREAKS.sub(lambda found: f"\\u{ord(found.group()):04x}", text).encode()
+    if _holds(event.data, _CONTROLS):
+        raise ValueError("the data of an event holds control characters")
+    data = event.data
+    for end, escape in _LONG_BREAKS.items():
+        data = data.replace(end, escape)
+    if len(data) + len(_DATA) * data.count(b"\n") > MAX_EVENT:
+        raise ValueError(f"an event would be longer than {MAX_EVENT} bytes")
     if not data and event.event is None and event.id is None and event.retry is None:
         return Event(b":\n\n")
     return Event(
         encode(data, event=event.event, id=event.id, retry=event.retry), data, event.event, event.id, event.retry
     )
+
+
+def _holds(data: bytes, characters: bytes) -> bool:
+    return len(data.translate(None, characters)) < len(data)
 
 
 def encode(data: bytes, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
@@ -170,5 +181,5 @@ def encode(data: bytes, *, event: str | None = None, id: str | None = None, retr
             if any(character in text for character in "\r\n\0"):
                 raise ValueError(f"{name} holds a line end or NUL")
             lines.append(f"{name}: {text}\n".encode())
-    lines += [b"data: " + line + b"\n" for line in data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")]
-    return b"".join(lines) + b"\n"
+    plain = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return b"".join([*lines, _DATA, plain.replace(b"\n", b"\n" + _DATA), b"\n\n"])

@@ -27,6 +27,7 @@ from arrowslit.tunnel import Answer, Headers
 
 HELD = 1 << 20  # bytes of a JSON answer that are held; a longer one is streamed
 MAX_RESULT = 64 << 20
+AT_ONCE = 1000  # events that are passed on in one go
 BEAT = 15.0  # seconds of silence after which a stream shows that it lives; proxies cut after 30 or 60
 COMMENT = b":\n\n"  # no event (WHATWG HTML, 9.2.6), so nobody can take it for an answer
 
@@ -89,8 +90,9 @@ class Reply:
         while True:
             event = await stream.next()
             if type(event) is ev.DataArrived:
-                if self._filters is not None and self._events is not None:
-                    await self._feed_in_pieces(self._events, event.data, self._filters)
+                self._count(len(event.data))
+                if self._events is not None:
+                    await self._feed(self._events, event.data)
                 else:
                     self._data(event.data)
                 if self._held is None:
@@ -169,10 +171,7 @@ class Reply:
             self._held = []
 
     def _data(self, data: bytes) -> None:
-        self._count(data)
-        if self._events is not None:
-            self._feed(self._events, data)
-        elif self._held is not None:
+        if self._held is not None:
             self._hold(data)
         elif self._outline is not None:
             self._stream(self._outline, data)
@@ -183,8 +182,8 @@ class Reply:
         self._answer.piece(self._behind)
         self._behind = data
 
-    def _count(self, data: bytes) -> None:
-        self.size += len(data)
+    def _count(self, size: int) -> None:
+        self.size += size
         if self.size > MAX_RESULT and self._expects is not None:
             raise Error("result_too_large", f"the result is larger than {MAX_RESULT >> 20} MiB")
 
@@ -195,27 +194,39 @@ class Reply:
         self._silent = True
         self._beat = asyncio.get_running_loop().call_later(BEAT, self._show_life)
 
-    def _feed(self, reader: sse.Events, data: bytes) -> None:
+    async def _feed(self, reader: sse.Events, data: bytes) -> None:
+        """Pass on the events that `data` completes, together; with breaks, if they are many."""
         self._silent = False
         events, too_long = _read(reader, data)
-        for event in events:
-            self._event(_clear(event))
+        passed: list[bytes] = []
+        try:
+            for number, event in enumerate(events, 1):
+                passed.append(await self._event(event))
+                if number % AT_ONCE == 0:
+                    self._answer.piece(b"".join(passed))
+                    passed.clear()
+                    await asyncio.sleep(0)
+        finally:
+            self._answer.piece(b"".join(passed))
         if too_long is not None:
             raise too_long
 
-    async def _feed_in_pieces(self, reader: sse.Events, data: bytes, filters: lists.Shows) -> None:
-        """The same for a stream that may bring lists, which are filtered."""
-        self._count(data)
-        self._silent = False
-        events, too_long = _read(reader, data)
-        for event in map(_clear, events):
-            if event.data and self._belongs(event.data, answer_id(event.data)):
-                filtered = await _filtered(event.data, filters)
-                self._event(event if filtered is event.data else _rewritten(event, filtered))
-            else:
-                self._event(event)
-        if too_long is not None:
-            raise too_long
+    async def _event(self, event: sse.Event) -> bytes:
+        """What of an event goes on."""
+        cleared = _clear(event)
+        self._count(max(0, len(cleared.raw) - len(event.raw)))
+        self.resumable = self.resumable or bool(event.id)
+        data = cleared.data
+        if not data:
+            return cleared.raw
+        answers = answer_id(data)
+        if not self._belongs(data, answers):
+            return b""
+        if self._filters is not None:
+            shown = await _filtered(data, self._filters)
+            cleared = cleared if shown is data else _rewritten(cleared, shown)
+        self._look_at(data, answers)
+        return cleared.raw
 
     def _hold(self, data: bytes) -> None:
         assert self._held is not None
@@ -228,16 +239,6 @@ class Reply:
             held, self._held, self._outline = self._held, None, Outline()
             for piece in held:
                 self._stream(self._outline, piece)
-
-    def _event(self, event: sse.Event) -> None:
-        self.resumable = self.resumable or bool(event.id)
-        data = event.data
-        if data:
-            answers = answer_id(data)
-            if not self._belongs(data, answers):
-                return
-            self._look_at(data, answers)
-        self._answer.piece(event.raw)
 
     def _belongs(self, data: bytes, answers: int | str | None) -> bool:
         """Whether it may go on: not the answer to another request (P5), nor what only some readers take for one. A
