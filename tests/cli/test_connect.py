@@ -89,6 +89,15 @@ def test_a_target_is_checked_without_being_started_or_reached(target: str) -> No
     assert checked.json["targets"][0]["tools"] == ["search"]
 
 
+def test_a_ceiling_that_lets_nobody_call_is_said_to(tmp_path: Path) -> None:
+    ceiling = tmp_path / "ceiling.toml"
+    ceiling.write_text('tools = ["search"]\n')
+
+    checked = invoke("connect", "--check", "--name", "wiki", "--target", "stdio:cat", "--ceiling", str(ceiling)).ok()
+
+    assert 'warning: the ceiling names no tenant, so nobody can call; tenants = ["*"] lets everybody' in checked.err
+
+
 @pytest.mark.parametrize(
     "target", ["ftp://a/", "sse:http://a/", "cat", "stdio:", "stdio:./nowhere.py", "stdio:/nonexistent/server"]
 )

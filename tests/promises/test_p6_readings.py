@@ -101,6 +101,7 @@ class Server:
 
     def __init__(self) -> None:
         self.way = ""
+        self.replays = 0
 
     async def __call__(self, line: Line) -> None:
         while True:
@@ -117,10 +118,11 @@ class Server:
             elif asked["method"] in ("tools/list", "GET") and self.way in WAYS:
                 fields, pack = WAYS[self.way]
                 status = "206 Partial Content" if self.way == "a part" else "200 OK"
+                self.replays += asked["method"] == "GET"
                 await line.send(written(status, fields, pack(answer(asked["id"], {"tools": TOOLS}))))
             else:
                 agreed = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}, "tools": TOOLS[:1]}
-                await line.send(written("200 OK", [JSON], answer(asked["id"], agreed)))
+                await line.send(written("200 OK", [JSON, "mcp-session-id: s1"], answer(asked["id"], agreed)))
 
 
 def answer(ident: object, result: object) -> bytes:
@@ -169,6 +171,7 @@ async def test_no_answer_shows_more_to_its_reader_than_to_its_judge(options: tup
                         assert not any(b"SECRET" in each for each in readings(body)), (server.way, method, body)
                         assert b"content-encoding" not in head
 
+                assert server.replays == len(WAYS)
                 server.way = "zipped JSON"
                 said = await door.ask("tools/list")
                 assert said.code == "answer_unreadable"

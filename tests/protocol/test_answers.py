@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrowslit.protocol.answers import answer_id, progress_token
+from arrowslit.protocol.answers import answer_id, page, progress_token
 
 
 @pytest.mark.promise("P5")
@@ -57,3 +57,14 @@ def test_progress_is_known_by_its_token(data: bytes, expected: int | str | None)
 def test_following_a_stream_survives_any_bytes(data: bytes) -> None:
     for found in (answer_id(data), progress_token(data)):
         assert found is None or isinstance(found, int | str)
+
+
+@pytest.mark.promise("P6")
+@pytest.mark.parametrize(
+    ("cursor", "expected"),
+    [("null", None), ('""', None), ('"2"', b'"2"'), (r'"\u0032"', b'"2"'), ("0", b"0"), ("{}", b"{}"), ("[1]", b"[1]")],
+)
+def test_a_cursor_of_any_kind_says_that_a_list_goes_on(cursor: str, expected: bytes | None) -> None:
+    found = page(b'{"jsonrpc":"2.0","id":1,"result":{"tools":[],"nextCursor":%b}}' % cursor.encode())
+    assert found is not None
+    assert found.next == expected

@@ -14,6 +14,7 @@ import pytest
 
 from arrowslit.connector.targets.coroutine import CoroutineTarget
 from arrowslit.connector.targets.target import Cancel, Lost, NotStarted, Reply, Request, TooLarge
+from arrowslit.errors import Error
 from arrowslit.policy import ceiling
 from arrowslit.protocol import exchange
 from arrowslit.protocol.events import StreamEnded
@@ -621,6 +622,26 @@ def test_an_answer_may_come_on_another_stream_of_the_session() -> None:
     assert b'"ok":true' in resumed
     outcomes = [record["outcome"] for record in records if record["kind"] == "outcome"]
     assert outcomes == ["result", "result"]
+
+
+@pytest.mark.promise("P5")
+def test_nothing_is_replayed_outside_of_a_session() -> None:
+    """A server without sessions could only replay what is somebody's."""
+    scripted = Scripted(answers)
+
+    async def story(here: World) -> str | None:
+        said = msgspec.json.encode({"jsonrpc": "2.0", "id": 5, **CALL})
+        await here.exchange(Exchange("POST", [("content-type", "application/json"), ("last-event-id", "7")], said))
+        try:
+            await here.exchange(Exchange("GET", [("last-event-id", "7")], b""))
+        except Error as refused:
+            return refused.code
+        return None
+
+    code, _ = in_world(scripted, story)
+    assert code == "session_not_found"
+    assert [request.method for request in scripted.seen] == ["POST"]
+    assert all(name != "last-event-id" for name, _ in scripted.seen[0].headers)
 
 
 STRANGE = [

@@ -19,6 +19,7 @@ from arrowslit.ids import check_name
 
 if TYPE_CHECKING:
     from arrowslit.app.plan import Plan
+    from arrowslit.policy.ceiling import Ceiling
 
 log = logging.getLogger("arrowslit.connect")
 
@@ -133,6 +134,9 @@ def _check(told: config.ConnectConfig, *, as_json: bool) -> None:
     rows = [[str(each["name"]), str(each["target"]), str(each["ceiling"])] for each in found]
     lines = [f"tunnel {plan.name}", *speak.table(["TARGET", "WHERE", "CEILING"], rows)]
     speak.answer({"name": plan.name, "targets": found}, lines, as_json=as_json)
+    for each in plan.targets:
+        if (remark := _remark(each.name, each.ceiling)) is not None:
+            speak.note(f"warning: {remark}")
 
 
 def _run(told: config.ConnectConfig, *, as_json: bool) -> None:
@@ -145,8 +149,8 @@ def _run(told: config.ConnectConfig, *, as_json: bool) -> None:
     def started(connector: Connector) -> None:
         garbage.seldom()
         for each in connector.server.offers.all():
-            if not each.ceiling.limits:
-                log.warning("%s", _unlimited(each.name))
+            if (remark := _remark(each.name, each.ceiling)) is not None:
+                log.warning("%s", remark)
 
     def opened(link: Opened) -> None:
         held = "the tunnel is pinned to this connector's key" if link.pinned else "any key may serve; this one's is"
@@ -158,7 +162,12 @@ def _run(told: config.ConnectConfig, *, as_json: bool) -> None:
         runner.run(connect(told, started, opened))
 
 
-def _unlimited(target: str | None) -> str:
-    if target is None:
-        return "ceiling: none. Whatever the relay grants passes; limit it with --allow TOOL or --ceiling FILE"
-    return f"target {target}: ceiling: none. Whatever the relay grants passes; limit it under [targets.ceiling]"
+def _remark(target: str | None, ceiling: Ceiling) -> str | None:
+    """What an operator may not have meant: a ceiling that lets everything through, or nobody."""
+    which = "" if target is None else f"target {target}: "
+    if not ceiling.limits:
+        where = "--allow TOOL or --ceiling FILE" if target is None else "[targets.ceiling]"
+        return f"{which}ceiling: none. Whatever the relay grants passes; limit it with {where}"
+    if not ceiling.tenants:
+        return f'{which}the ceiling names no tenant, so nobody can call; tenants = ["*"] lets everybody'
+    return None

@@ -105,7 +105,8 @@ class Ceiling:
         if not asked.method.startswith("notifications/") and not self.tenants.any:
             named = asked.tenants
             if not named or not all(tenant in self.tenants for tenant in named):
-                return _deny("this tenant does not pass the connector's ceiling")
+                nobody = ", which names no tenant that does" if not self.tenants else ""
+                return _deny(f"this tenant does not pass the connector's ceiling{nobody}")
         found = missing(self, asked)
         if found is not None:
             return _deny(f"the {found.kind} {echo(found.name)} does not pass the connector's ceiling")

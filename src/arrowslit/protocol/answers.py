@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw
 
@@ -53,7 +55,7 @@ def page(data: bytes) -> Page | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     cursor = heard.result.nextCursor
-    return Page(heard.id, _encode(cursor) if cursor else None)
+    return Page(heard.id, None if cursor in (None, "") else _encode(cursor))
 
 
 def progress_token(data: bytes) -> Id | None:
@@ -86,7 +88,7 @@ class _ProgressMessage(msgspec.Struct):
 
 
 class _PageResult(msgspec.Struct):
-    nextCursor: str | None = None  # noqa: N815 the name on the wire
+    nextCursor: Any = None  # noqa: N815 the name on the wire; text, but what is none says as well that there is more
 
 
 class _PageMessage(msgspec.Struct):

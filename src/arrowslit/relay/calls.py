@@ -134,7 +134,7 @@ class Calls:
             return
         _say(answer, ticket, conclusion)
         if conclusion.left_open_until is not None and session is not None:
-            self._leave_open(ticket, session, conclusion.left_open_until)
+            self._leave_open(caller, ticket, session, conclusion.left_open_until)
         else:
             self._record(ticket, conclusion)
 
@@ -228,6 +228,10 @@ class Calls:
         except jsonrpc.Refused as refused:
             raise Error(refused.code, refused.message) from refused
         session = self._session(caller, heard, None)
+        if heard.resumes is not None and session is None:
+            raise Error(
+                "session_not_found", "events are sent again within a session only", hint="send initialize again"
+            )
         ticket = ticketing.of_session(
             caller,
             exchange.method,
@@ -278,7 +282,7 @@ class Calls:
         """The caller hung up, or its key was revoked: the connector's last word decides what may be claimed."""
         self._record(ticket, await carriage.last_word())
 
-    def _leave_open(self, ticket: Ticket, session: Session, until: float) -> None:
+    def _leave_open(self, caller: Caller, ticket: Ticket, session: Session, until: float) -> None:
         def conclude(outcome: Outcome) -> None:
             conclusion = Conclusion(
                 outcome, reason="answered on another stream" if outcome is Outcome.RESULT else "no answer"
@@ -287,7 +291,7 @@ class Calls:
 
         assert ticket.expects is not None
         key = Key(ticket.tunnel_id, ticket.target, session, ticket.expects)
-        self._pending.leave_open(key, until, conclude)
+        self._pending.leave_open(key, until, conclude, owner=(caller.principal.tenant, ticket.tunnel_id))
 
     def _record(self, ticket: Ticket, conclusion: Conclusion) -> None:
         self._ledger.note("outcome", records.outcome(ticket, conclusion, _now() - ticket.began))

@@ -11,17 +11,21 @@ from arrowslit.protocol.fields import forward, returnable
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.tunnel import Headers
 
+RESUMES = "last-event-id"
 AS_RESULT = ("arrowslit-outcome", "result")
 
 
 class Said(msgspec.Struct, frozen=True):
     """`json` says whether the body is what a message is, `acceptable` whether the caller takes a form that answers
-    have. `session` is the id of a session as the caller knows it. `forwarded` is what goes on, without that.
+    have. `session` is the id of a session as the caller knows it. `resumes` is that of the last event it
+    has seen.
+    `forwarded` is what goes on, without those two.
     """
 
     json: bool
     acceptable: bool
     session: str | None
+    resumes: str | None
     forwarded: tuple[tuple[str, str], ...]
 
 
@@ -39,7 +43,8 @@ def _read(headers: tuple[tuple[str, str], ...]) -> Said:
         json=kind.strip().lower() == "application/json" and "utf-16" not in parameters.lower(),
         acceptable=accept is None or media.acceptable(accept),
         session=first.get(SESSION_HEADER),
-        forwarded=tuple([field for field in forward(headers) if field[0] != SESSION_HEADER]),
+        resumes=first.get(RESUMES),
+        forwarded=tuple([field for field in forward(headers) if field[0] not in (SESSION_HEADER, RESUMES)]),
     )
 
 

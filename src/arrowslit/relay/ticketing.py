@@ -12,7 +12,7 @@ from arrowslit.protocol import jsonrpc, lists, mcp
 from arrowslit.relay.callers import TENANT, Caller
 from arrowslit.relay.carriage import Ticket
 from arrowslit.relay.definitions import Definitions
-from arrowslit.relay.heads import Said
+from arrowslit.relay.heads import RESUMES, Said
 from arrowslit.relay.sessions import HEADER as SESSION_HEADER
 from arrowslit.relay.sessions import Session
 from arrowslit.tunnel import Headers
@@ -103,5 +103,11 @@ def of_session(
 
 
 def _forwarded(heard: Said, session: Session | None) -> Headers:
-    """The caller's headers that MCP knows, with the session id as its server knows it; never a credential."""
-    return [*heard.forwarded, (SESSION_HEADER, session.id)] if session else heard.forwarded
+    """The caller's headers that MCP knows, with the session id as its server knows it; never a credential.
+
+    The id of an event belongs to a session: without one a server could only replay what is somebody's.
+    """
+    if session is None:
+        return heard.forwarded
+    resumed = [] if heard.resumes is None else [(RESUMES, heard.resumes)]
+    return [*heard.forwarded, (SESSION_HEADER, session.id), *resumed]
