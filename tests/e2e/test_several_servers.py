@@ -130,6 +130,8 @@ def test_an_agent_that_does_not_say_which_server_is_told_to(private: Private) ->
     assert refused.status == 1
     assert refused.json["error"]["code"] == "server_ambiguous"
     assert "far, near" in refused.json["error"]["message"]
+    told = private.relay.run("agent", "create", "c", "--tunnel", private.tunnel.name)
+    assert "hint: say which one it may use: --server NAME" in told.err
     made = private.relay.run("agent", "create", "c", "--tunnel", private.tunnel.name, "--server", "far", "--json").ok()
     assert made.json["mcp_servers"][0]["name"] == "far"
 

@@ -117,7 +117,12 @@ def create(
     if "name" not in body:
         raise Error("usage", "an agent has a name", hint="arrowslit agent create NAME …, or say it in the file")
     with reach().client() as client:
-        made = client.post("agents", body=body)
+        try:
+            made = client.post("agents", body=body)
+        except Error as error:
+            if error.code == "server_ambiguous" and path is None:
+                raise Error(error.code, error.message, hint="say which one it may use: --server NAME") from error
+            raise
         offered = None if server is None or tunnel is None else _offered(client, tunnel)
     speak.answer(made, _shown(made), as_json=as_json)
     if offered is not None and server not in offered:

@@ -39,7 +39,8 @@ def tools(agent: str, server: str, as_json: bool) -> int:
     data = {"tools": [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found]}
     speak.answer(data, _listed(data["tools"]), as_json=as_json)
     if not found and not as_json:
-        speak.note(f"the agent may use no tool of this server; see: arrowslit agent show {agent}")
+        speak.note("the agent may use no tool of this server, or all are off because their definitions changed")
+        speak.note(f"see: arrowslit agent show {agent}")
     return 0
 
 
