@@ -185,8 +185,8 @@ def _status(found: dict[str, Any]) -> Iterator[str]:
     yield f"  token          generation {found['token']['generation']}, {_token(found['token'])}"
     for each in found["certificates"]:
         yield f"  certificate    sha256 {each['fingerprint']}, until {each['expires_at']}: kept, and not enforced"
-    yield from (f"warning: {speak.plain(text)}" for text in _warnings(found))
     yield from connectors_of(found["connectors"], found["name"])
+    yield from (f"warning: {speak.plain(text)}" for text in _warnings(found))
 
 
 def _token(token: dict[str, Any]) -> str:
