@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from arrowslit.agent import Definition
-from arrowslit.pin import Pin, Seen
-from arrowslit.store import pins as module
+from arrowslit.pin import MOST, Pin, Seen
 from tests.store.kit import ManualClock, opened
 
 SEEN = Seen("d" * 64, '{"name":"look"}', 1.5)
@@ -37,7 +36,7 @@ async def test_a_pin_is_found_at_once_and_after_a_restart(tmp_path: Path) -> Non
 
 async def test_an_agent_has_no_more_pins_of_a_server_than_it_can_need(tmp_path: Path) -> None:
     async with opened(tmp_path, ManualClock()) as store:
-        for number in range(module.MOST):
+        for number in range(MOST):
             assert store.pins.put(Pin("agent_1", "s", f"t{number}", SEEN))
         assert not store.pins.put(Pin("agent_1", "s", "one_more", SEEN))
         assert store.pins.put(Pin("agent_1", "s", "t0", SEEN))
