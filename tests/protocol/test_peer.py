@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from arrowslit.protocol import events as ev
 from arrowslit.protocol import peer as peer_module
-from arrowslit.protocol.credit import ALLOWANCE, LINK_WINDOW, MAX_STREAM_WINDOW, STREAM_WINDOW
+from arrowslit.protocol.credit import ALLOWANCE, LINK_WINDOW, MAX_STREAM_WINDOW, SHORT, STREAM_WINDOW
 from arrowslit.protocol.frames import LINK, MAX_PAYLOAD, REASONS, Decoder, Flag, Frame, Kind, ProtocolError, encode
 from arrowslit.protocol.peer import Peer
 from arrowslit.protocol.state import Ending, LinkState, Role
@@ -181,13 +181,13 @@ class Download:
         return arrived
 
 
-def far_apart() -> Pair:
-    """A pair whose relay has measured 50 ms there and back."""
+def far_apart(seconds: float = 0.05) -> Pair:
+    """A pair whose relay has measured that time there and back."""
     pair = Pair().opened()
     pair.relay.ping(pair.now)
     pair.connector.receive(pair.relay.bytes_to_send(), 0.0)
-    pair.now = 0.05
-    assert pair.relay.receive(pair.connector.bytes_to_send(), pair.now) == [ev.Ponged(0.05)]
+    pair.now = seconds
+    assert pair.relay.receive(pair.connector.bytes_to_send(), pair.now) == [ev.Ponged(seconds)]
     return pair
 
 
@@ -196,6 +196,12 @@ def passes(pair: Pair, seconds: float, *downloads: Download) -> int:
     pair.carry()
     pair.now += seconds
     return sum(download.take() for download in downloads)
+
+
+def test_a_window_does_not_grow_on_a_short_way() -> None:
+    pair = far_apart(SHORT)
+    download = Download(pair, 4 << 20)
+    assert {passes(pair, SHORT, download) for _ in range(9)} == {STREAM_WINDOW}
 
 
 def test_a_window_grows_when_the_round_trip_is_what_limits_it() -> None:

@@ -23,6 +23,8 @@ ALLOWANCE = 16 * 1024 * 1024
 """With 16 streams at once a process holds at most 20 MiB that nobody has read."""
 TICK = 0.001
 """Seconds that clocks of loops count in: a round trip is not known to be shorter."""
+SHORT = 0.01
+"""Seconds of a round trip up to which the first window is enough: more would only stand before small messages."""
 QUICK = 4.0
 """Round trips in which a window must be taken to grow. One would do on an idle machine; this is quic-go's factor."""
 SLOW = 16.0
@@ -79,7 +81,7 @@ class ReceiveWindow:
         granted, self._due = self._due, 0
         change = 0
         if self._round_bytes >= self.size and self._round_began is not None:
-            if round_trip is not None:
+            if round_trip is not None and round_trip > SHORT:
                 change = self._change((now - self._round_began) / max(round_trip, TICK), usual)
             self._round_began, self._round_bytes = now, 0
         if change > 0:
