@@ -182,7 +182,10 @@ def listening(words: Sequence[str]) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=quiet, text=True) as process:
         try:
             assert process.stdout
-            yield next(int(line) for line in process.stdout if line.strip().isdecimal())
+            port = next((int(line) for line in process.stdout if line.strip().isdecimal()), None)
+            if port is None:
+                raise RuntimeError(f"{command[0]} does not listen: run `make test`, or `make clients`, once")
+            yield port
         finally:
             process.kill()
 

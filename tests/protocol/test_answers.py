@@ -62,7 +62,16 @@ def test_following_a_stream_survives_any_bytes(data: bytes) -> None:
 @pytest.mark.promise("P6")
 @pytest.mark.parametrize(
     ("cursor", "expected"),
-    [("null", None), ('""', None), ('"2"', b'"2"'), (r'"\u0032"', b'"2"'), ("0", b"0"), ("{}", b"{}"), ("[1]", b"[1]")],
+    [
+        ("null", None),
+        ('""', None),
+        ('"2"', b'"2"'),
+        (r'"\u0032"', b'"2"'),
+        ("0", b"0"),
+        ("{}", b"{}"),
+        ("[1]", b"[1]"),
+        ("1e999", b"1e999"),
+    ],
 )
 def test_a_cursor_of_any_kind_says_that_a_list_goes_on(cursor: str, expected: bytes | None) -> None:
     found = page(b'{"jsonrpc":"2.0","id":1,"result":{"tools":[],"nextCursor":%b}}' % cursor.encode())

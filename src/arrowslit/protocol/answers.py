@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import Raw
 
-from arrowslit.protocol.jsonrpc import Id, fold
+from arrowslit.protocol.jsonrpc import Id, fold, text
 
 
 def answer_id(data: bytes) -> Id | None:
@@ -55,7 +53,10 @@ def page(data: bytes) -> Page | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     cursor = heard.result.nextCursor
-    return Page(heard.id, None if cursor in (None, "") else _encode(cursor))
+    said = text(cursor) if bytes(cursor) else ""
+    if said is None:
+        return Page(heard.id, None if bytes(cursor) == b"null" else bytes(cursor))
+    return Page(heard.id, _encode(said) if said else None)
 
 
 def progress_token(data: bytes) -> Id | None:
@@ -88,7 +89,7 @@ class _ProgressMessage(msgspec.Struct):
 
 
 class _PageResult(msgspec.Struct):
-    nextCursor: Any = None  # noqa: N815 the name on the wire; text, but what is none says as well that there is more
+    nextCursor: Raw = Raw()  # noqa: N815 the name on the wire; text, but what is none says as well that there is more
 
 
 class _PageMessage(msgspec.Struct):
